@@ -1,0 +1,1 @@
+"""HTTP surfaces of low rate, served by twisted.web: registration and versions."""

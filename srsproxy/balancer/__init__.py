@@ -1,0 +1,1 @@
+"""Which origin serves which stream: model, choice, health and the balancers themselves."""

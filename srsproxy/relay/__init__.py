@@ -1,0 +1,1 @@
+"""The data plane: it moves bytes and knows sockets, not protocols."""

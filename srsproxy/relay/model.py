@@ -1,0 +1,16 @@
+"""What the data plane tells its observers."""
+
+from enum import Enum
+
+
+class EndReason(Enum):
+    """How one relayed direction ended."""
+
+    EOF = "eof"
+    """The source's peer closed its write side; all bytes were delivered and the sink's write side was closed."""
+
+    SOURCE_LOST = "source-lost"
+    """The source's connection broke."""
+
+    SINK_LOST = "sink-lost"
+    """The sink's connection broke; bytes may be undelivered."""
