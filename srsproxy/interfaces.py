@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import ITransport
 
-    from srsproxy.balancer.model import Origin, Surface
+    from srsproxy.balancer.model import HlsSession, Origin, Surface, WebRtcSession
     from srsproxy.relay.model import EndReason
 
 
@@ -32,7 +32,9 @@ class ILoadBalancer(Interface):
         :param surface: what the caller will dial; an origin that does not announce it is no choice.
         :param exclude: ids of origins that this caller has already tried in vain; a pick on one of them moves.
         :raises NoOrigin: nothing is left to choose from; the text says why (none registered, none with this surface, all
-            tried).
+            tried, or the stream's origin lacks the surface: then the stream is not moved, because its other clients use
+            that origin).
+        :raises LimitExceeded: the key is too long to be kept.
         """
 
     def refresh(keys: Collection[str]) -> Deferred[None]:
@@ -42,7 +44,25 @@ class ILoadBalancer(Interface):
         """Connecting to this origin failed: set it aside for a while."""
 
     def report_success(origin: Origin) -> Deferred[None]:
-        """Connecting to this origin worked."""
+        """Connecting to this origin worked. Whoever connects reports one or the other; without reports of success, an
+        origin that failed once gets few new streams."""
+
+    def save_hls(session: HlsSession) -> Deferred[HlsSession]:
+        """Keep the record of a stream, unless the stream has one: then that one lives on and is the result, so that all
+        proxies name the same ``spbhid`` in every refresh of a playlist.
+
+        :raises ValueError: the ``spbhid`` belongs to another stream; draw a longer one.
+        """
+
+    def load_hls(spbhid: str) -> Deferred[HlsSession | None]:
+        """The record saved with this id, or ``None``; asking keeps it alive."""
+
+    def save_webrtc(session: WebRtcSession) -> Deferred[None]:
+        """Keep the record of a WebRTC session."""
+
+    def load_webrtc(ufrag: str) -> Deferred[WebRtcSession | None]:
+        """The record saved with this STUN username, or ``None``; asking keeps it alive, so a running session asks now
+        and then, lest a client that roams late is not known any more."""
 
 
 class IRelayObserver(Interface):
@@ -56,12 +76,24 @@ class IRelayObserver(Interface):
 class IRelayedHalf(Interface):
     """One relayed direction."""
 
-    relayed = Attribute("Bytes delivered to the sink's kernel buffer so far (int).")
+    relayed = Attribute("Bytes handed to the sink so far (int).")
 
     def stop() -> bytes:
         """End the relaying of this direction without closing anything. Returns what was read from the source and could
         not be written yet; the caller writes it before anything else. The source stays paused. No call to the observer
         follows."""
+
+    def data_received(data: bytes) -> None:
+        """The source's protocol received ``data`` (``dataReceived``) while this half runs: it is passed on.
+
+        A half that reads the source's socket itself never gets this call nor :meth:`read_closed`, since the source's
+        transport is paused then; the protocol need not know which kind it has.
+        """
+
+    def read_closed() -> None:
+        """The source's protocol saw the orderly end of what it receives while this half runs (``readConnectionLost``, or
+        ``connectionLost`` with ``ConnectionDone``): the half ends with ``EndReason.EOF``, telling the observer before it
+        returns. On any other ``connectionLost``, of either side, the caller stops the half."""
 
 
 class IStreamRelay(Interface):
@@ -73,11 +105,19 @@ class IStreamRelay(Interface):
         The caller has paused ``source`` (``pauseProducing``) from within ``dataReceived`` or while nothing can arrive, has
         written what it had already read, and writes no more to ``sink`` until the half ended or was stopped. ``sink`` must
         have no producer registered. A source that is full stops being read, so memory is bounded by the kernel's buffers.
-        When the source's peer half-closes, the sink's write side is closed after the last byte.
+        When the source's peer half-closes, the sink's write side is closed after the last byte. Apart from that the relay
+        closes nothing; whoever closes one of the two transports stops the half first, or as soon as it learns that the
+        transport is closed (``connectionLost``).
+
+        While the half runs, the source's protocol passes what it is told to the half: see
+        :meth:`IRelayedHalf.data_received`.
 
         :param bulk: the source is expected to hold much data at each read (an origin that plays), rather than small
             writes (an encoder that publishes).
         """
+
+    def close() -> None:
+        """Release what all directions share. Halves that still run are stopped; their observers are not told."""
 
 
 class IMediaServer(Interface):
