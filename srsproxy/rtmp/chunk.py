@@ -1,0 +1,295 @@
+"""The RTMP chunk stream (Adobe, "RTMP 1.0", section 5.3), one direction of a connection behind its handshake.
+
+:class:`ChunkReader` turns bytes into messages and knows at which byte each message ended, so that a caller can stop
+between two messages and pass the rest on untouched. It reads what SRS reads, since a byte that means one thing here and
+another in the origin would let a client talk past us:
+
+* a chunk stream may begin with a type 1 header (librtmp does), not with type 2 or 3;
+* a type 0 header may not interrupt a message, and Abort does nothing;
+* extended timestamps are repeated in type 3 chunks, but four bytes that differ from the timestamp are payload, because
+  some writers leave them out.
+
+One thing is read by the book, because it does not move a byte: an extended timestamp in a type 1 or 2 header is a
+delta. SRS takes it as absolute.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from srsproxy.errors import LimitExceeded, PeerError
+from srsproxy.rtmp.message import Message, MessageType, parse_set_chunk_size
+
+__all__ = ["DEFAULT_CHUNK_SIZE", "MAX_CHUNK_STREAMS", "MIN_CHUNK_SIZE", "ChunkReader", "ChunkWriter", "Message"]
+
+DEFAULT_CHUNK_SIZE = 128
+"""Bytes of payload in a chunk until a SetChunkSize says otherwise."""
+
+MAX_CHUNK_STREAMS = 64
+"""Chunk streams that one peer may use; each costs about 300 bytes of state. Encoders use 3 to 6 of the 65598."""
+
+MIN_CHUNK_SIZE = 128
+"""The smallest chunk size that SRS takes from its clients."""
+
+_INTERLEAVED = 2
+"""Unfinished messages of full size that may wait at once: a video frame with other messages between its chunks."""
+
+_MIN_CSID = 2
+_MAX_CSID = 65599
+_MAX_24_BIT = 0xFFFFFF
+_TIMESTAMP_MASK = 0x7FFFFFFF
+"""SRS keeps 31 bits of a timestamp, and so compares 31 bits."""
+
+_CONTINUATION = 3
+_HEADER_SIZES = (11, 7, 3)
+"""Bytes of message header types 0, 1 and 2."""
+
+
+class _Header(NamedTuple):
+    """What a message header says, with what it leaves out taken from the header before it on its chunk stream."""
+
+    delta: int = 0
+    """The timestamp field, absolute in type 0 headers. A message with a type 3 header adds it once more."""
+
+    extended: bool = False
+    """Whether that field was an extended one, so that type 3 chunks repeat it."""
+
+    length: int = 0
+    type: int = 0
+    msid: int = 0
+
+
+_NO_HEADER = _Header()
+
+
+@dataclass(slots=True)
+class _ChunkStream:
+    """The state of one chunk stream, and the message on it that is not finished."""
+
+    header: _Header = _NO_HEADER
+    timestamp: int = 0
+    partial: bytearray = field(default_factory=bytearray)
+
+
+class ChunkReader:
+    """Feed :meth:`receive_data`, then take messages from :meth:`next_message` until there is none.
+
+    SetChunkSize takes effect by itself; it is returned like any other message. So are empty messages.
+
+    Memory is bounded by the limits: payloads of unfinished messages by twice ``max_message_size``, and about as much
+    again for the bytes behind the last message (more if chunks are smaller than their headers), plus what one read
+    brings.
+
+    :param max_message_size: bytes of payload that a message may have.
+    :param min_chunk_size: the smallest chunk size that the peer may set; :data:`MIN_CHUNK_SIZE` for clients.
+    :param chunk_size: the peer's current chunk size. To begin in the middle of a connection, between two messages, it
+        is enough to know this, if the next header on each chunk stream is of type 0 or 1. SRS writes only type 0.
+    :ivar chunk_size: the peer's current chunk size.
+    """
+
+    def __init__(self, *, max_message_size: int, min_chunk_size: int = 1, chunk_size: int = DEFAULT_CHUNK_SIZE) -> None:
+        self.chunk_size = chunk_size
+        self._max_message_size = max_message_size
+        self._min_chunk_size = min_chunk_size
+        self._streams: dict[int, _ChunkStream] = {}
+        self._unfinished = 0
+        """Payload bytes in all partial messages; a message is partial only if it has some."""
+        self._buffer = bytearray()
+        """The input from offset ``_base``, which is at or before the end of the last message, to what came last."""
+        self._base = 0
+        self._position = 0
+        """Index in the buffer of the next chunk to parse."""
+        self._boundary = 0
+        """Index in the buffer of the end of the last message."""
+        self._clean_boundary = True
+
+    @property
+    def consumed(self) -> int:
+        """Offset behind the last chunk that was parsed, counted from the first byte received."""
+        return self._base + self._position
+
+    @property
+    def pending(self) -> int:
+        """How many bytes have arrived behind the last message that was returned."""
+        return len(self._buffer) - self._boundary
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether the chunk stream can be cut at the end of the last message that was returned.
+
+        It cannot if another message had begun before that end and was not finished, which only happens to peers that
+        interleave chunk streams.
+        """
+        return self._clean_boundary
+
+    def receive_data(self, data: bytes) -> None:
+        """Take what has arrived."""
+        # What was returned is dropped here and not message by message, so that a read full of small messages is cheap.
+        del self._buffer[: self._boundary]
+        self._base += self._boundary
+        self._position -= self._boundary
+        self._boundary = 0
+        self._buffer += data
+
+    def next_message(self) -> Message | None:
+        """The next message, or ``None`` until more has arrived.
+
+        :raises PeerError: the peer breaks the chunk protocol. The reader cannot go on.
+        :raises LimitExceeded: a message, all unfinished ones together, or the number of chunk streams is too large.
+        """
+        while (csid := self._read_chunk()) is not None:
+            stream = self._streams[csid]
+            header = stream.header
+            if len(stream.partial) < header.length:
+                continue
+            payload = bytes(stream.partial)
+            stream.partial.clear()
+            self._unfinished -= len(payload)
+            self._boundary = self._position
+            self._clean_boundary = not self._unfinished
+            if header.type == MessageType.SET_CHUNK_SIZE:
+                self._set_chunk_size(parse_set_chunk_size(payload))
+            return Message(csid, header.type, header.msid, stream.timestamp, payload, self.consumed)
+        return None
+
+    def take_rest(self) -> bytes:
+        """Everything that has arrived behind the last message that was returned, to be passed on as it is.
+
+        The reader is finished with it. Valid only :attr:`at_boundary`: else the rest would begin within a message.
+        """
+        if not self._clean_boundary:
+            raise RuntimeError("an unfinished message began before the last one ended; check at_boundary first")
+        return bytes(self._buffer[self._boundary :])
+
+    def _set_chunk_size(self, size: int) -> None:
+        if size < self._min_chunk_size:
+            raise PeerError(f"SetChunkSize to {size}, which is less than {self._min_chunk_size}")
+        self.chunk_size = size
+
+    def _read_chunk(self) -> int | None:
+        """Parse one chunk; returns its chunk stream. ``None``, and nothing is changed, if it has not all arrived."""
+        at = self._position
+        if at == len(self._buffer):
+            return None
+        fmt, csid = divmod(self._buffer[at], 64)
+        at += 1
+        if csid < _MIN_CSID:
+            # 0 and 1 announce one or two more bytes, the latter with the low byte first.
+            start, at = at, at + csid + 1
+            if at > len(self._buffer):
+                return None
+            csid = 64 + int.from_bytes(self._buffer[start:at], "little")
+
+        stream = self._streams.get(csid) or self._fresh_stream(csid, fmt)
+        if stream.partial and fmt != _CONTINUATION:
+            raise PeerError(f"type {fmt} header within a message on chunk stream {csid}")
+        parsed = self._read_message_header(fmt, stream, at)
+        if parsed is None:
+            return None
+        header, at = parsed
+        size = min(self.chunk_size, header.length - len(stream.partial))
+        if len(self._buffer) - at < size:
+            return None
+
+        self._streams[csid] = stream
+        if not stream.partial:
+            stream.header = header
+            stream.timestamp = (header.delta if fmt == 0 else stream.timestamp + header.delta) & _TIMESTAMP_MASK
+        stream.partial += self._buffer[at : at + size]
+        self._unfinished += size
+        if self._unfinished > _INTERLEAVED * self._max_message_size:
+            raise LimitExceeded(f"unfinished messages of {self._unfinished} bytes")
+        self._position = at + size
+        return csid
+
+    def _fresh_stream(self, csid: int, fmt: int) -> _ChunkStream:
+        if fmt > 1:
+            raise PeerError(f"type {fmt} header begins chunk stream {csid}")
+        if len(self._streams) == MAX_CHUNK_STREAMS:
+            raise LimitExceeded(f"more than {MAX_CHUNK_STREAMS} chunk streams")
+        return _ChunkStream()
+
+    def _read_message_header(self, fmt: int, stream: _ChunkStream, at: int) -> tuple[_Header, int] | None:
+        """The message header of type ``fmt`` at index ``at``, and the index behind it; ``None`` if it is cut short."""
+        buffer = self._buffer
+        header = stream.header
+        if fmt != _CONTINUATION:
+            start, at = at, at + _HEADER_SIZES[fmt]
+            if at > len(buffer):
+                return None
+            delta = int.from_bytes(buffer[start : start + 3], "big")
+            header = header._replace(delta=delta, extended=delta == _MAX_24_BIT)
+            if fmt <= 1:
+                length = int.from_bytes(buffer[start + 3 : start + 6], "big")
+                if length > self._max_message_size:
+                    raise LimitExceeded(f"message of {length} bytes (limit {self._max_message_size})")
+                header = header._replace(length=length, type=buffer[start + 6])
+            if fmt == 0:
+                header = header._replace(msid=int.from_bytes(buffer[start + 7 : at], "little"))
+        if not header.extended:
+            return header, at
+
+        extended = buffer[at : at + 4]
+        if stream.partial:
+            # Compared as far as it has arrived: a writer that leaves it out may have nothing more to send.
+            if extended:
+                extended[0] &= 0x7F
+            if not header.delta.to_bytes(4, "big").startswith(extended):
+                return header, at
+        if len(extended) < 4:
+            return None
+        delta = int.from_bytes(extended, "big") & _TIMESTAMP_MASK
+        return header._replace(delta=delta), at + 4
+
+
+class ChunkWriter:
+    """Writes messages as SRS does: a type 0 header, then type 3 chunks, one message after the other.
+
+    So what it writes has no state at the borders between messages, and needs none to be read.
+
+    :ivar chunk_size: bytes of payload in a chunk. To be changed after a SetChunkSize message was written.
+    """
+
+    def __init__(self, chunk_size: int = DEFAULT_CHUNK_SIZE) -> None:
+        self.chunk_size = chunk_size
+
+    def write(self, csid: int, type: int, msid: int, payload: bytes | memoryview, timestamp: int = 0) -> bytes:
+        """One message as chunks. ``timestamp``: milliseconds, 0 to 0xffffffff.
+
+        :raises ValueError: a number does not fit its field, or the payload is longer than 0xffffff bytes.
+        """
+        length = len(payload)
+        if length > _MAX_24_BIT:
+            raise ValueError(f"a message has at most {_MAX_24_BIT} bytes, not {length}")
+        extended = timestamp.to_bytes(4, "big") if timestamp >= _MAX_24_BIT else b""
+        header = b"".join(
+            (
+                _basic_header(0, csid),
+                min(timestamp, _MAX_24_BIT).to_bytes(3, "big"),
+                length.to_bytes(3, "big"),
+                bytes([type]),
+                msid.to_bytes(4, "little"),
+                extended,
+            )
+        )
+        size = self.chunk_size
+        if length <= size:
+            return header + payload
+        continuation = _basic_header(_CONTINUATION, csid) + extended
+        view = memoryview(payload)
+        parts: list[bytes | memoryview] = [header, view[:size]]
+        for start in range(size, length, size):
+            parts += (continuation, view[start : start + size])
+        return b"".join(parts)
+
+
+def _basic_header(fmt: int, csid: int) -> bytes:
+    """One to three bytes (section 5.3.1.1)."""
+    if not _MIN_CSID <= csid <= _MAX_CSID:
+        raise ValueError(f"chunk stream {csid} is not between {_MIN_CSID} and {_MAX_CSID}")
+    if csid < 64:
+        return bytes([fmt << 6 | csid])
+    if csid < 64 + 256:
+        return bytes([fmt << 6, csid - 64])
+    return bytes([fmt << 6 | 1]) + (csid - 64).to_bytes(2, "little")
