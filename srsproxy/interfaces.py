@@ -91,9 +91,10 @@ class IRelayedHalf(Interface):
         """
 
     def read_closed() -> None:
-        """The source's protocol saw the orderly end of what it receives while this half runs (``readConnectionLost``, or
-        ``connectionLost`` with ``ConnectionDone``): the half ends with ``EndReason.EOF``, telling the observer before it
-        returns. On any other ``connectionLost``, of either side, the caller stops the half."""
+        """The source's protocol saw the orderly end of what it receives while this half runs
+        (``readConnectionLost``, or ``connectionLost`` with ``ConnectionDone``): the half ends with ``EndReason.EOF``,
+        telling the observer before it returns. On any other ``connectionLost``, of either side, the caller stops the
+        half."""
 
 
 class IStreamRelay(Interface):
@@ -102,12 +103,13 @@ class IStreamRelay(Interface):
     def relay(source: ITransport, sink: ITransport, observer: IRelayObserver, bulk: bool) -> IRelayedHalf:
         """Relay everything that arrives at ``source`` to ``sink``, after all that was written to ``sink`` before.
 
-        The caller has paused ``source`` (``pauseProducing``) from within ``dataReceived`` or while nothing can arrive, has
-        written what it had already read, and writes no more to ``sink`` until the half ended or was stopped. ``sink`` must
-        have no producer registered. A source that is full stops being read, so memory is bounded by the kernel's buffers.
-        When the source's peer half-closes, the sink's write side is closed after the last byte. Apart from that the relay
-        closes nothing; whoever closes one of the two transports stops the half first, or as soon as it learns that the
-        transport is closed (``connectionLost``).
+        The caller has paused ``source`` (``pauseProducing``) from within ``dataReceived`` or while nothing can arrive,
+        has written what it had already read, and writes no more to ``sink`` until the half ended or was stopped.
+        ``sink`` must have no producer registered, and gets none from the caller. When the sink takes no more, the source
+        is not read any more, so memory is bounded by the kernel's buffers. When the source's peer half-closes, the
+        sink's write side is closed after the last byte. Apart from that the relay closes nothing; whoever closes one of
+        the two transports stops the half first, or as soon as it learns that the transport is closed
+        (``connectionLost``).
 
         While the half runs, the source's protocol passes what it is told to the half: see
         :meth:`IRelayedHalf.data_received`.

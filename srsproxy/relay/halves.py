@@ -1,0 +1,284 @@
+"""One relayed direction under the pump: how its bytes get from the source's socket to the sink's."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from srsproxy.interfaces import IRelayedHalf
+from srsproxy.relay.handover import SinkDrain, SocketTransport
+from srsproxy.relay.model import EndReason
+from srsproxy.relay.pipes import PIPE_CAPACITY, Pipe, PipePool
+
+if TYPE_CHECKING:
+    from srsproxy.interfaces import IRelayObserver
+
+_log = Logger()
+
+
+class Watcher(Protocol):
+    """What a half asks of the pump that runs it."""
+
+    buffer: memoryview
+    pipes: PipePool
+
+    def await_source(self, half: PumpHalf) -> None:
+        """Call the half's ``pull`` whenever its source can be read."""
+
+    def await_sink(self, half: PumpHalf) -> None:
+        """Call the half's ``flush`` when its sink can be written; ``pull`` no more until then."""
+
+    def forget(self, half: PumpHalf) -> None:
+        """Call the half no more."""
+
+    def end_soon(self, half: PumpHalf, reason: EndReason) -> None:
+        """Call the half's ``end`` from the reactor."""
+
+
+@implementer(IRelayedHalf)
+class PumpHalf:
+    """A direction that copies: one read into the shared buffer, one write out of it.
+
+    It is in one of four states::
+
+        draining --> reading <--> blocked --> over        (every state can go over)
+
+    *draining*: the sink's transport still has bytes of its own to write; *reading*: the source is watched and
+    nothing is held; *blocked*: the sink took less than was read, the rest is held and only the sink is watched (and the
+    source for its breaking); *over*: ended or stopped, nothing is held or watched.
+    """
+
+    __slots__ = (
+        "_drain",
+        "_observer",
+        "_receive",
+        "_residue",
+        "_send",
+        "_sink_transport",
+        "_watcher",
+        "relayed",
+        "sink",
+        "sink_fd",
+        "source",
+        "source_fd",
+    )
+
+    def __init__(
+        self,
+        watcher: Watcher,
+        source: socket.socket,
+        sink: socket.socket,
+        sink_transport: SocketTransport,
+        observer: IRelayObserver,
+    ) -> None:
+        self._watcher = watcher
+        self.source = source
+        self.sink = sink
+        # Kept because a closed socket does not tell its number any more, and the watcher's tables go by numbers.
+        self.source_fd = source.fileno()
+        self.sink_fd = sink.fileno()
+        self._sink_transport = sink_transport
+        self._observer: IRelayObserver | None = observer
+        self._residue = b""
+        self.relayed = 0
+        self._receive = source.recv_into
+        self._send = sink.send
+        self._drain: SinkDrain | None = SinkDrain(sink_transport, self._drained, self._lost_while_draining)
+        self._drain.start()
+
+    # --- IRelayedHalf
+
+    def stop(self) -> bytes:
+        """See :meth:`IRelayedHalf.stop`."""
+        if self._observer is None:
+            return b""
+        residue = self._take_residue()
+        self._finish()
+        return residue
+
+    def data_received(self, data: bytes) -> None:
+        """Never right here: the source's transport is paused, and the pump reads its socket."""
+        raise RuntimeError("the source of this relayed direction is read by the pump, yet its transport read it too")
+
+    def read_closed(self) -> None:
+        """Never right here, as :meth:`data_received`."""
+        raise RuntimeError("the source of this relayed direction is read by the pump, yet its transport saw its end")
+
+    # --- handing over
+
+    def _drained(self) -> None:
+        self._drain = None
+        self._watcher.await_source(self)
+
+    def _lost_while_draining(self) -> None:
+        self._drain = None
+        # The transport says so in the middle of its own going away, or in our constructor.
+        self._watcher.end_soon(self, EndReason.SINK_LOST)
+
+    # --- moving bytes; called by the watcher
+
+    def pull(self) -> None:
+        """The source can be read (or has ended, or broke): move what it has to the sink."""
+        buffer = self._watcher.buffer
+        try:
+            count = self._receive(buffer)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.end(EndReason.SOURCE_LOST)
+            return
+        if not count:
+            self.end(EndReason.EOF)
+            return
+        try:
+            sent = self._send(buffer[:count])
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.end(EndReason.SINK_LOST)
+            return
+        self.relayed += sent
+        if sent != count:
+            self._residue = bytes(buffer[sent:count])
+            self._watcher.await_sink(self)
+
+    def flush(self) -> None:
+        """The sink can be written again: move what is held to it."""
+        try:
+            sent = self._send(self._residue)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.end(EndReason.SINK_LOST)
+            return
+        self.relayed += sent
+        self._residue = self._residue[sent:]
+        if not self._residue:
+            self._watcher.await_source(self)
+
+    def end(self, reason: EndReason) -> None:
+        """The direction is over: let go of everything and tell the observer, unless it is over already."""
+        observer = self._observer
+        if observer is None:
+            return
+        self._drop_residue()
+        self._finish()
+        if reason is EndReason.EOF:
+            if self.sink.fileno() < 0:
+                # Its owner closed it and has not stopped us.
+                reason = EndReason.SINK_LOST
+            else:
+                self._sink_transport.loseWriteConnection()
+        with _log.failureHandler("telling that a relayed direction ended"):
+            observer.relay_ended(self, reason)
+
+    def _finish(self) -> None:
+        self._observer = None
+        if self._drain is not None:
+            self._drain.cancel()
+            self._drain = None
+        self._watcher.forget(self)
+
+    def _take_residue(self) -> bytes:
+        residue, self._residue = self._residue, b""
+        return residue
+
+    def _drop_residue(self) -> None:
+        self._residue = b""
+
+
+if sys.platform == "linux":
+
+    class SplicingHalf(PumpHalf):
+        """A direction whose bytes stay in the kernel: from the source to a pipe, from the pipe to the sink.
+
+        The pipe is the pool's, shared by all; only one that could not be emptied into the sink is taken, until it is
+        empty.
+        """
+
+        __slots__ = ("_held", "_pipe")
+
+        def __init__(
+            self,
+            watcher: Watcher,
+            source: socket.socket,
+            sink: socket.socket,
+            sink_transport: SocketTransport,
+            observer: IRelayObserver,
+        ) -> None:
+            self._pipe: Pipe | None = None
+            self._held = 0
+            super().__init__(watcher, source, sink, sink_transport, observer)
+
+        def pull(self) -> None:
+            """As :meth:`PumpHalf.pull`."""
+            pipes = self._watcher.pipes
+            pipe = pipes.borrow()
+            if pipe is None:
+                super().pull()
+                return
+            # The sockets are asked for their numbers each time: one that its owner closed says -1, where a remembered
+            # number could by now be somebody else's connection.
+            try:
+                count = os.splice(self.source.fileno(), pipe.write_end, PIPE_CAPACITY, flags=os.SPLICE_F_NONBLOCK)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.end(EndReason.SOURCE_LOST)
+                return
+            if not count:
+                self.end(EndReason.EOF)
+                return
+            try:
+                sent = os.splice(pipe.read_end, self.sink.fileno(), count, flags=os.SPLICE_F_NONBLOCK)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                pipes.take().close()  # It is not empty.
+                self.end(EndReason.SINK_LOST)
+                return
+            self.relayed += sent
+            if sent != count:
+                self._pipe = pipes.take()
+                self._held = count - sent
+                self._watcher.await_sink(self)
+
+        def flush(self) -> None:
+            """As :meth:`PumpHalf.flush`."""
+            pipe = self._pipe
+            if pipe is None:
+                super().flush()
+                return
+            try:
+                sent = os.splice(pipe.read_end, self.sink.fileno(), self._held, flags=os.SPLICE_F_NONBLOCK)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.end(EndReason.SINK_LOST)
+                return
+            self.relayed += sent
+            self._held -= sent
+            if not self._held:
+                self._pipe = None
+                self._watcher.pipes.give_back(pipe)
+                self._watcher.await_source(self)
+
+        def _take_residue(self) -> bytes:
+            pipe, self._pipe = self._pipe, None
+            if pipe is None:
+                return super()._take_residue()
+            residue = pipe.read(self._held)
+            self._held = 0
+            self._watcher.pipes.give_back(pipe)
+            return residue
+
+        def _drop_residue(self) -> None:
+            super()._drop_residue()
+            if self._pipe is not None:
+                self._pipe.close()
+                self._pipe = None

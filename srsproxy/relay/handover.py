@@ -1,0 +1,101 @@
+"""Taking a connection's socket over from its Twisted transport, and giving it back.
+
+The transport keeps its descriptor all along, so that it stays the one that closes it: a duplicate of the descriptor
+would not survive the ``shutdown`` that Twisted does on closing either, and would cost a descriptor per connection.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from twisted.internet.interfaces import IProducer, IPullProducer, ISSLTransport, ISystemHandle
+from zope.interface import implementer
+
+
+class StreamTransport(Protocol):
+    """What the relay uses of any Twisted stream transport."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def loseConnection(self) -> None: ...
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None: ...
+
+    def unregisterProducer(self) -> None: ...
+
+    def pauseProducing(self) -> None: ...
+
+    def resumeProducing(self) -> None: ...
+
+
+class SocketTransport(StreamTransport, Protocol):
+    """What it uses beyond that of one that :func:`raw_socket` knows a socket of, wrapped or not."""
+
+    def startWriting(self) -> None: ...
+
+    def loseWriteConnection(self) -> None: ...
+
+
+def raw_socket(transport: object) -> socket.socket | None:
+    """The kernel's socket behind ``transport`` if its bytes are those of the stream, else ``None``.
+
+    Wrappers that leave the bytes alone (``haproxy:`` endpoints) hand out the socket of what they wrap. A TLS transport
+    has none in this sense: its handle is OpenSSL's, or its bytes are ciphertext (``startTLS``).
+    """
+    if ISSLTransport.providedBy(transport) or not ISystemHandle.providedBy(transport):
+        return None
+    handle = ISystemHandle(transport).getHandle()
+    return handle if isinstance(handle, socket.socket) else None
+
+
+def close_write(transport: StreamTransport) -> None:
+    """Close the write side once all is written; all of the connection where that has no such thing, as in TLS."""
+    if raw_socket(transport) is not None:
+        cast("SocketTransport", transport).loseWriteConnection()
+    else:
+        transport.loseConnection()
+
+
+@implementer(IPullProducer)
+class SinkDrain:
+    """Waits until all that was written to a transport has reached the kernel.
+
+    A transport asks a pull producer for more exactly when its write buffer has run empty, so the second time it asks,
+    all that was written before :meth:`start` is in the kernel's hands.
+    """
+
+    __slots__ = ("_asked", "_drained", "_lost", "_sink")
+
+    def __init__(self, sink: SocketTransport, drained: Callable[[], object], lost: Callable[[], object]) -> None:
+        """
+        :param drained: called once, never from within :meth:`start`, when the buffer is empty.
+        :param lost: called instead when the connection is or goes away; possibly from within :meth:`start`.
+        """
+        self._sink = sink
+        self._drained = drained
+        self._lost = lost
+        self._asked = False
+
+    def start(self) -> None:
+        """Begin to wait; the transport must have no producer."""
+        self._sink.registerProducer(self, False)
+
+    def cancel(self) -> None:
+        """Stop waiting: neither callback is called any more."""
+        self._sink.unregisterProducer()
+
+    def resumeProducing(self) -> None:
+        """The transport asks for data: first on registration, then whenever its buffer has run empty."""
+        if not self._asked:
+            self._asked = True
+            # An empty buffer would never be found empty again; this makes the transport look at it.
+            self._sink.startWriting()
+        else:
+            self._sink.unregisterProducer()
+            self._drained()
+
+    def stopProducing(self) -> None:
+        """The transport's connection is gone."""
+        self._lost()

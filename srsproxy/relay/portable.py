@@ -1,0 +1,90 @@
+"""The data plane of last resort: one direction relayed through Twisted's own transports.
+
+For TLS, for platforms without epoll, and for transports that are no sockets. The protocol of the source passes on what
+it receives; the sink, by being the consumer of its half, slows the source down.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from srsproxy.interfaces import IRelayedHalf
+from srsproxy.relay.handover import StreamTransport, close_write
+from srsproxy.relay.model import EndReason
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from srsproxy.interfaces import IRelayObserver
+
+_log = Logger()
+
+
+@implementer(IRelayedHalf, IPushProducer)
+class PortableHalf:
+    """One direction; at most the sink's write buffer (64 KB) and one read of the source are held for a sink that is
+    full, and they are held by the sink's transport, so :meth:`stop` has nothing to return."""
+
+    __slots__ = ("_observer", "_reactor", "_sink", "_sink_lost", "_source", "relayed")
+
+    def __init__(
+        self, reactor: IReactorTime, source: StreamTransport, sink: StreamTransport, observer: IRelayObserver
+    ) -> None:
+        self._reactor = reactor
+        self._source = source
+        self._sink = sink
+        self._observer: IRelayObserver | None = observer
+        self._sink_lost = False
+        self.relayed = 0
+        source.resumeProducing()
+        sink.registerProducer(self, True)
+
+    # --- IRelayedHalf
+
+    def stop(self) -> bytes:
+        """See :meth:`IRelayedHalf.stop`."""
+        if self._observer is not None:
+            self._observer = None
+            self._source.pauseProducing()
+            if not self._sink_lost:
+                self._sink.unregisterProducer()
+        return b""
+
+    def data_received(self, data: bytes) -> None:
+        """See :meth:`IRelayedHalf.data_received`."""
+        self.relayed += len(data)
+        self._sink.write(data)
+
+    def read_closed(self) -> None:
+        """See :meth:`IRelayedHalf.read_closed`."""
+        if self._observer is None or self._sink_lost:
+            return
+        self._sink.unregisterProducer()
+        close_write(self._sink)
+        self._tell(EndReason.EOF)
+
+    # --- IPushProducer, as the sink sees its half
+
+    def pauseProducing(self) -> None:
+        """The sink has more than it likes."""
+        self._source.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The sink's buffer is empty."""
+        self._source.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The sink is going away, or was gone before it was asked."""
+        self._sink_lost = True
+        self._source.pauseProducing()
+        self._reactor.callLater(0, self._tell, EndReason.SINK_LOST)
+
+    def _tell(self, reason: EndReason) -> None:
+        observer, self._observer = self._observer, None
+        if observer is not None:
+            with _log.failureHandler("telling that a relayed direction ended"):
+                observer.relay_ended(self, reason)
