@@ -122,10 +122,11 @@ class Setting:
         """
         try:
             return self.kind.parse(text)
-        except (ValueError, KeyError) as error:
+        except ValueError as error:
             shown = "(hidden)" if self.secret else repr(text[:_MAX_SHOWN])
-            detail = f" ({error})" if type(error) is ValueError else ""
-            raise ConfigError(f"{named}={shown}: expected {self.kind.expected}{detail}") from error
+            detail = f" ({error})" if str(error) else ""
+            # No cause: its text is here already, and describe() would tell it again.
+            raise ConfigError(f"{named}={shown}: expected {self.kind.expected}{detail}") from None
 
 
 def _setting(group: Group, default: str, kind: Kind[T], text: str, alias: str = "", secret: bool = False) -> T:

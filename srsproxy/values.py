@@ -1,7 +1,7 @@
 """The kinds of value that a setting can have: how its text is parsed, and how a person is told what would be right.
 
-A parser gets the text as the user wrote it and raises ``ValueError`` when it cannot be used; the text of that error is
-a detail to add to :attr:`Kind.expected`. Kinds whose settings may be unset also parse the empty text.
+A parser gets the text as the user wrote it and raises ``ValueError`` when it cannot be used; the text of that error, if
+any, is a detail to add to :attr:`Kind.expected`. Kinds whose settings may be unset also parse the empty text.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _port(text: str) -> int:
 def _bind_address(text: str) -> BindAddress:
     match = _ADDRESS.fullmatch(text)
     if match is None:
-        raise ValueError("not an address")
+        raise ValueError
     port = _port(match["port"])
     if match["v6"]:
         return BindAddress(str(ipaddress.IPv6Address(match["v6"])), port)
@@ -135,22 +135,24 @@ def _optional_listener(text: str) -> Listener | None:
 
 def _seconds(text: str) -> float:
     if not _DURATION.fullmatch(text):
-        raise ValueError("not a duration" if text != "0" else "no unit")
+        raise ValueError
     seconds = durationpy.from_str(text).total_seconds()
     if seconds > MAX_DURATION:
-        raise ValueError("too long")
+        raise ValueError
     return seconds
 
 
 def _positive_seconds(text: str) -> float:
     seconds = _seconds(text)
     if seconds <= 0:
-        raise ValueError("zero")
+        raise ValueError
     return seconds
 
 
 def _switch(text: str) -> bool:
-    return {"on": True, "off": False}[text]
+    if text not in ("on", "off"):
+        raise ValueError
+    return text == "on"
 
 
 def _names(text: str) -> frozenset[str]:
@@ -172,7 +174,7 @@ def _items(text: str) -> list[str]:
 def _matching(pattern: str | re.Pattern[str]) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text and not re.fullmatch(pattern, text):
-            raise ValueError("not in this form")
+            raise ValueError
         return text
 
     return parse
@@ -181,7 +183,7 @@ def _matching(pattern: str | re.Pattern[str]) -> Callable[[str], str]:
 def _announced(text: str) -> str:
     match = _ANNOUNCED.fullmatch(text)
     if text and (match is None or _port(match["port"]) == 0):
-        raise ValueError("not in this form")
+        raise ValueError
     return text
 
 
@@ -195,7 +197,7 @@ def whole(name: str, minimum: int = 0, maximum: int = MAX_WHOLE) -> Kind[int]:
     def parse(text: str) -> int:
         # int() would take signs, blanks, underscores and other scripts' digits as well
         if not re.fullmatch(r"[0-9]{1,10}", text) or not minimum <= int(text) <= maximum:
-            raise ValueError("not in this range")
+            raise ValueError
         return int(text)
 
     return Kind(name, f"a whole number from {minimum} to {maximum}", parse)
@@ -203,7 +205,13 @@ def whole(name: str, minimum: int = 0, maximum: int = MAX_WHOLE) -> Kind[int]:
 
 def choice(values: type[E]) -> Kind[E]:
     """One of the values of an enumeration."""
-    return Kind("|".join(values), " or ".join(values), values)
+
+    def parse(text: str) -> E:
+        if text not in list(values):
+            raise ValueError
+        return values(text)
+
+    return Kind("|".join(values), " or ".join(values), parse)
 
 
 STREAM_LISTENER: Kind[Listener] = Kind(
