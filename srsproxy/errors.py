@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from twisted.internet.error import ConnectError, ConnectionClosed
-from twisted.logger import LogLevel, Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from srsproxy.outcome import Outcome
@@ -121,7 +121,7 @@ def outcome_of(error: BaseException | Failure) -> Outcome:
     return exception.outcome if isinstance(exception, SrsProxyError) else Outcome.INTERNAL_ERROR
 
 
-def log_failure(log: Logger, doing: str, failure: Failure, level: LogLevel = LogLevel.warn) -> None:  # type: ignore[valid-type]
+def log_failure(log: Logger, doing: str, failure: Failure, level: LogLevel = LogLevel.warn) -> None:
     """Tell a failure once: one line at ``level``, and its full traceback at debug level.
 
     A bug of ours (anything but :class:`SrsProxyError`) is told with its traceback at ``critical`` instead.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from twisted.internet.interfaces import IConsumer, IPushProducer, ITCPTransport
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
@@ -120,6 +121,10 @@ class IStreamRelay(Interface):
 
     def close() -> None:
         """Release what all directions share. Halves that still run are stopped; their observers are not told."""
+
+
+class IStreamConnection(ITCPTransport, IConsumer, IPushProducer):
+    """What Twisted's TCP transports provide, and what wraps them (TLS, ``haproxy:``), in one name."""
 
 
 class IMediaServer(Interface):

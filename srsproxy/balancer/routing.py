@@ -1,0 +1,48 @@
+"""From a stream key to a working connection: pick an origin, try it, and move on if it cannot be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from srsproxy.balancer.model import Origin, Surface
+from srsproxy.errors import NoOrigin, OriginUnreachable, describe
+from srsproxy.interfaces import ILoadBalancer
+
+T = TypeVar("T")
+
+
+async def reach_origin(
+    balancer: ILoadBalancer,
+    key: str,
+    surface: Surface,
+    attempt: Callable[[Origin], Awaitable[T]],
+    failed: Callable[[OriginUnreachable], None],
+) -> T:
+    """Let ``attempt`` connect to the origin of the stream; one that cannot be reached is reported, and the next tried.
+
+    :param attempt: raises :class:`OriginUnreachable` to have the next origin tried; any other error ends it.
+    :param failed: told of each origin that could not be reached although another may be.
+    :raises NoOrigin: none is registered for this surface.
+    :raises OriginUnreachable: all of them were tried in vain; the text is that of the last.
+    """
+    tried: dict[str, OriginUnreachable] = {}
+    while True:
+        try:
+            origin = await balancer.pick(key, surface, tried.keys())
+        except NoOrigin:
+            if not tried:
+                raise
+            last = list(tried.values())[-1]
+            raise OriginUnreachable(
+                f"none of {len(tried)} origins could be reached, at last {describe(last)}"
+            ) from None
+        try:
+            result = await attempt(origin)
+        except OriginUnreachable as error:
+            tried[origin.id] = error
+            failed(error)
+            await balancer.report_failure(origin)
+            continue
+        await balancer.report_success(origin)
+        return result

@@ -1,0 +1,45 @@
+"""Connecting to an origin over TCP, with errors that say where to and why not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol
+
+from srsproxy.balancer.model import Endpoint
+from srsproxy.errors import OriginUnreachable
+
+
+class _OneProtocol(Factory):
+    """A factory for a protocol that exists already."""
+
+    noisy = False
+
+    def __init__(self, protocol: IProtocol) -> None:
+        self._protocol = protocol
+
+    def buildProtocol(self, addr: object) -> Any:
+        return self._protocol
+
+
+def client_endpoint(reactor: Any, endpoint: Endpoint, timeout: float) -> IStreamClientEndpoint:
+    """IP literals are dialled directly: a look-up of one would cost a thread for nothing."""
+    if ":" in endpoint.host:
+        return TCP6ClientEndpoint(reactor, endpoint.host, endpoint.port, timeout)
+    if endpoint.host.replace(".", "").isdigit():
+        return TCP4ClientEndpoint(reactor, endpoint.host, endpoint.port, timeout)
+    return HostnameEndpoint(reactor, endpoint.host.encode("idna"), endpoint.port, timeout)
+
+
+async def connect(reactor: Any, endpoint: Endpoint, protocol: Protocol, within: float) -> None:
+    """Connect ``protocol`` to ``endpoint`` in at most ``within`` seconds.
+
+    :raises OriginUnreachable: with the reason as its cause.
+    """
+    try:
+        await client_endpoint(reactor, endpoint, within).connect(_OneProtocol(protocol))
+    except (ConnectError, DNSLookupError, OSError, UnicodeError) as error:
+        raise OriginUnreachable(f"connect origin {endpoint}") from error

@@ -1,0 +1,57 @@
+"""How many connections are let in: in total, per client address, and per address before they have named a stream."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from srsproxy.errors import Refused
+
+
+class ConnectionLimits:
+    """Counts connections of all protocols of one process. A limit of 0 is no limit.
+
+    Connections that have not yet named a stream ("pending") cost the proxy memory and nothing yet to the sender, so
+    they have a limit of their own; real clients leave that state within milliseconds.
+    """
+
+    def __init__(self, total: int, per_address: int, pending_per_address: int) -> None:
+        self._total_limit = total
+        self._per_address_limit = per_address
+        self._pending_limit = pending_per_address
+        self._total = 0
+        self._by_address: Counter[str] = Counter()
+        self._pending: Counter[str] = Counter()
+
+    def admit(self, address: str) -> None:
+        """Count one new, pending connection.
+
+        :raises Refused: a limit is reached; nothing was counted.
+        """
+        if self._total_limit and self._total >= self._total_limit:
+            raise Refused(f"PROXY_MAX_CONNECTIONS={self._total_limit} reached")
+        if self._per_address_limit and self._by_address[address] >= self._per_address_limit:
+            raise Refused(f"PROXY_MAX_CONNECTIONS_PER_ADDRESS={self._per_address_limit} reached by {address}")
+        if self._pending_limit and self._pending[address] >= self._pending_limit:
+            raise Refused(f"PROXY_MAX_PENDING_PER_ADDRESS={self._pending_limit} reached by {address}")
+        self._total += 1
+        self._by_address[address] += 1
+        self._pending[address] += 1
+
+    def identified(self, address: str) -> None:
+        """An admitted connection has named its stream: no longer pending."""
+        _decrease(self._pending, address)
+
+    def leave(self, address: str, *, pending: bool) -> None:
+        """An admitted connection is gone; ``pending`` if it never was :meth:`identified`."""
+        self._total -= 1
+        _decrease(self._by_address, address)
+        if pending:
+            _decrease(self._pending, address)
+
+
+def _decrease(counts: Counter[str], address: str) -> None:
+    """One less; addresses that reach zero are forgotten, so that the table cannot grow."""
+    if counts[address] <= 1:
+        del counts[address]
+    else:
+        counts[address] -= 1

@@ -1,0 +1,446 @@
+"""One RTMP client and what is done for it, from accept to outcome.
+
+Theory of operation. The client's transport has at most one reader and one writer at any time:
+
+========== ================================== =====================================
+phase      client to origin                   origin to client
+========== ================================== =====================================
+naming     parsed here                        answered here
+routing    paused, in the kernel              nothing is said
+publishing relayed raw                        parsed by the upstream, then written
+playing    parsed here, then written          written; relayed raw once media begins
+========== ================================== =====================================
+
+A stream that is released goes back to *naming*: a publisher's at once, because its origin answers in whole messages; a
+player's after its origin has closed, because only then does the raw relay stand at a message boundary.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from srsproxy.address import client_address
+from srsproxy.balancer.model import Origin, Surface
+from srsproxy.balancer.routing import reach_origin
+from srsproxy.errors import (
+    DeadlineExceeded,
+    OriginLost,
+    OriginRejected,
+    OriginUnreachable,
+    PeerError,
+    Refused,
+    SrsProxyError,
+    describe,
+    log_failure,
+    outcome_of,
+)
+from srsproxy.interfaces import IRelayedHalf, IRelayObserver, IStreamConnection
+from srsproxy.log import ContextLogger
+from srsproxy.outcome import Outcome
+from srsproxy.relay.handover import close_write
+from srsproxy.relay.model import EndReason
+from srsproxy.rtmp import origin as answers
+from srsproxy.rtmp.negotiation import CLOSE_STREAM, Action, Forward, StreamNamed, StreamReleased
+from srsproxy.rtmp.upstream import Upstream
+from srsproxy.stats import Session
+
+if TYPE_CHECKING:
+    from srsproxy.rtmp.server import RtmpServer
+
+LINGER = 0.5
+"""Seconds in which a client may read why it is refused before its connection is reset: closing at once, with bytes
+of it unread, would reset the connection and lose the answer."""
+
+SWITCH_TIMEOUT = 3.0
+"""Seconds in which a player's origin must have closed after it was told to, when the player asks for another stream."""
+
+HALF_CLOSE_TIMEOUT = 5.0
+"""Seconds in which an origin must close after its publisher has."""
+
+_REFUSALS = {
+    Outcome.NO_ORIGIN: ("NetStream.Failed", "no origin server is available for this stream"),
+    Outcome.ORIGIN_UNREACHABLE: ("NetStream.Failed", "the origin server cannot be reached"),
+    Outcome.ORIGIN_LOST: ("NetStream.Failed", "the connection to the origin server was lost"),
+    Outcome.TIMEOUT: ("NetStream.Failed", "the origin server did not answer in time"),
+    Outcome.INTERNAL_ERROR: ("NetStream.Failed", "internal error of the proxy"),
+}
+"""What a client is told, by outcome: nothing that names an address or an origin."""
+
+
+def _refusal(error: BaseException | Failure, action: Action | None) -> tuple[str, str]:
+    """Status code and description for a client: OBS and librtmp give up at these codes, ffmpeg prints the text."""
+    bad_name = "NetStream.Play.StreamNotFound" if action is Action.PLAY else "NetStream.Publish.BadName"
+    match error.value if isinstance(error, Failure) else error:
+        case OriginRejected(code=code):
+            return code or bad_name, "the origin server refused the stream: it is in use, or not allowed"
+        case PeerError() | Refused() as told:
+            return bad_name, str(told)
+    return _REFUSALS[outcome_of(error)]
+
+
+@implementer(IRelayObserver)
+class RtmpClient(Protocol):
+    """See the module's text.
+
+    :ivar session: the record of this connection.
+    """
+
+    session: Session
+    transport: IStreamConnection
+
+    def __init__(self, server: RtmpServer) -> None:
+        self._server = server
+        self._address = ""
+        self._admitted = False
+        self._named = False
+        self._action: Action | None = None
+        self._deadline: IDelayedCall | None = None
+        self._routing: Deferred[None] | None = None
+        self._early = b""
+        self._upstream: Upstream | None = None
+        self._half: IRelayedHalf | None = None
+        self._accepted = False
+        self._released = False
+        self._switching = False
+        self._client_done = False
+        self._lingering = False
+
+    # The client's transport
+
+    def connectionMade(self) -> None:
+        self.transport.setTcpNoDelay(True)
+        self._address = client_address(self.transport.getPeer())
+        self.session = self._server.open_session(self, self._address)
+        self._negotiation = self._server.client_negotiation(self._address)
+        try:
+            self._server.limits.admit(self._address)
+        except Refused as error:
+            self._fail(error)
+            return
+        self._admitted = True
+        self._expect_within(self._server.settings.rtmp_handshake_timeout, "no RTMP handshake")
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._lingering:
+            return
+        if self._action is Action.PUBLISH and self._half is not None:
+            self._half.data_received(data)
+        elif self._routing is not None or self._switching:
+            # A TLS transport delivers what it has decrypted even while it is paused.
+            self._early += data
+        else:
+            self._receive(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._finish(Outcome.FINISHED if reason.check(ConnectionDone) else Outcome.CLIENT_LOST)
+        self._cancel_deadline()
+        if self._admitted:
+            self._server.limits.leave(self._address, pending=not self._named)
+        self._server.forget(self)
+
+    def _receive(self, data: bytes) -> None:
+        negotiation = self._negotiation
+        handshaken = negotiation.handshaken
+        try:
+            negotiation.receive_data(data)
+            if negotiation.handshaken and not handshaken:
+                self._greeted()
+            self._converse()
+        except PeerError as error:
+            self._fail(error)
+
+    def _greeted(self) -> None:
+        if self._negotiation.real_address is not None:
+            self.session.peer = self._negotiation.real_address
+        elapsed = self._server.reactor.seconds() - self.session.started
+        self._expect_within(max(self._server.settings.rtmp_identify_timeout - elapsed, 0.0), "no stream was named")
+
+    def _converse(self) -> None:
+        """Act on all that the client has said."""
+        while not self._lingering and (event := self._negotiation.next_event()) is not None:
+            self._flush()
+            match event:
+                case Forward(data):
+                    self.session.received += len(data)
+                    self._require_upstream().transport.write(data)
+                case StreamReleased():
+                    self._switch()
+                case StreamNamed():
+                    self._start_routing(event)
+        self._flush()
+
+    def _flush(self) -> None:
+        if data := self._negotiation.data_to_send():
+            self.transport.write(data)
+
+    # Routing: from a stream's name to an origin that has heard it
+
+    def _start_routing(self, named: StreamNamed) -> None:
+        self.transport.pauseProducing()
+        self._cancel_deadline()
+        self._drop_upstream()
+        if not self._named:
+            self._named = True
+            self._server.limits.identified(self._address)
+        self._action = named.action
+        self._accepted = self._released = False
+        self.session.key, self.session.action = str(named.key), named.action.value
+        self._routing = Deferred.fromCoroutine(self._route(named))
+        self._routing.addErrback(self._routing_failed)
+
+    async def _route(self, named: StreamNamed) -> None:
+        async def attempt(origin: Origin) -> Upstream:
+            return await self._dial(origin, named)
+
+        server = self._server
+        upstream = await reach_origin(server.balancer, str(named.key), Surface.RTMP, attempt, self._origin_failed)
+        self._routing = None
+        self._join(upstream)
+
+    async def _dial(self, origin: Origin, named: StreamNamed) -> Upstream:
+        """Connect to one origin, by the first of its endpoints that works."""
+        settings = self._server.settings
+        unreachable: OriginUnreachable | None = None
+        for endpoint in origin.dial(Surface.RTMP):
+            upstream = Upstream(str(endpoint), self._server.origin_negotiation(named, self.session.peer), self)
+            try:
+                await upstream.open(
+                    self._server.reactor, endpoint, settings.origin_connect_timeout, settings.rtmp_origin_timeout
+                )
+            except OriginUnreachable as error:
+                unreachable = error
+                continue
+            self.session.origin = origin.id
+            return upstream
+        raise unreachable or OriginUnreachable(f"origin {origin.id} announces no RTMP endpoint")
+
+    def _origin_failed(self, error: OriginUnreachable) -> None:
+        self._log.warn("{what}: {reason}; trying the next origin", what=self._doing, reason=describe(error))
+
+    def _routing_failed(self, failure: Failure) -> None:
+        self._routing = None
+        if self.session.outcome is None:
+            self._fail(failure)
+        elif not failure.check(CancelledError):
+            log_failure(self._log, self._doing, failure)
+
+    def _join(self, upstream: Upstream) -> None:
+        """Both sides have said all that they had to say to us: let them talk to each other."""
+        self._upstream = upstream
+        self._expect_within(self._server.settings.rtmp_start_timeout, f"origin {upstream.name}: no answer")
+        self._negotiation.announce_chunk_size(upstream.chunk_size)
+        self._flush()
+        early, self._early = self._early, b""
+        if self._action is Action.PUBLISH:
+            upstream.transport.write(early)
+            self.transport.registerProducer(upstream.transport, True)
+            self._half = self._server.relay.relay(self.transport, upstream.transport, self, bulk=False)
+        else:
+            upstream.transport.registerProducer(self.transport, True)
+            self._negotiation.watch()
+            self.transport.resumeProducing()
+            self._receive(early)
+        upstream.release()
+
+    # The origin's side (UpstreamOwner)
+
+    def upstream_event(self, upstream: Upstream, event: answers.Event) -> None:
+        match event:
+            case answers.Answer(data, chunk_size):
+                self.session.sent += len(data)
+                self.transport.write(data)
+                self._negotiation.chunk_size_changed(chunk_size)
+            case answers.Started():
+                self._started(upstream)
+            case answers.MediaBegins(data):
+                self._media_begins(upstream, data)
+            case answers.PublishReleased():
+                self._publish_released()
+            case answers.ToldRejection(code, description):
+                self._finish(Outcome.REJECTED_BY_ORIGIN, OriginRejected(f"{code} ({description})"))
+                self._linger()
+            case answers.PublishedAgain():
+                self._fail(Refused("another stream was published before the release of the last was answered"))
+
+    def upstream_lost(self, upstream: Upstream, error: BaseException | None) -> None:
+        if self._client_done:
+            self._finish(Outcome.FINISHED)
+            self.transport.loseConnection()
+        elif self._released:
+            # The old origin need not wait for what its publisher does next.
+            self._upstream = None
+            self.transport.unregisterProducer()
+        elif self._switching:
+            self._switched()
+        elif self._half is None or self._action is Action.PUBLISH:
+            self._origin_gone(error)
+
+    def _origin_gone(self, cause: BaseException | None) -> None:
+        name = self._upstream.name if self._upstream is not None else "gone"
+        error: SrsProxyError
+        if self._accepted:
+            error = OriginLost(f"origin {name} closed the connection")
+        else:
+            # Busy, refused by a hook, not allowed: SRS says nothing and closes (wire-facts 2.4).
+            error = OriginRejected(f"origin {name} closed the connection instead of serving the stream")
+        error.__cause__ = cause
+        self._fail(error)
+
+    def _started(self, upstream: Upstream) -> None:
+        self._cancel_deadline()
+        # A player that a hook refuses is told Play.Start all the same: it is served when media comes.
+        self._accepted = self._action is Action.PUBLISH
+        self._log.info("{what}: started on origin {origin}", what=self._doing, origin=upstream.name)
+
+    def _media_begins(self, upstream: Upstream, data: bytes) -> None:
+        self._cancel_deadline()
+        self._accepted = True
+        upstream.transport.pauseProducing()
+        self.session.sent += len(data)
+        self.transport.write(data)
+        self._half = upstream.half = self._server.relay.relay(upstream.transport, self.transport, self, bulk=True)
+
+    # Another stream on the same connection
+
+    def _publish_released(self) -> None:
+        """The publisher's stream is free, and its next words are for us; its origin may end what it was saying."""
+        rest = self._stop_relay()
+        self._released = True
+        self._expect_within(self._server.settings.rtmp_republish_timeout, "no further stream was named")
+        self._negotiation.resume(rest)
+        self.transport.resumeProducing()
+        self._receive(b"")
+
+    def _switch(self) -> None:
+        """A player wants another stream: have its origin end, so that the relay stops at a message boundary."""
+        upstream = self._require_upstream()
+        self.transport.pauseProducing()
+        self._switching = True
+        if self._half is None:
+            self._switched()
+            return
+        self._expect_within(SWITCH_TIMEOUT, f"origin {upstream.name}: closeStream not obeyed")
+        upstream.transport.unregisterProducer()
+        upstream.transport.write(CLOSE_STREAM)
+        close_write(upstream.transport)
+
+    def _switched(self) -> None:
+        self._switching = False
+        self._drop_upstream()
+        self._expect_within(self._server.settings.rtmp_identify_timeout, "no further stream was named")
+        self._negotiation.resume()
+        self.transport.resumeProducing()
+        early, self._early = self._early, b""
+        self._receive(early)
+
+    # The relay (IRelayObserver)
+
+    def relay_ended(self, half: IRelayedHalf, reason: EndReason) -> None:
+        self._stop_relay()
+        client_first = (self._action is Action.PUBLISH) == (reason is not EndReason.SINK_LOST)
+        if self._switching and reason is EndReason.EOF:
+            self._switched()
+        elif not client_first:
+            self._origin_gone(None)
+        elif reason is EndReason.EOF:
+            # The client has said its last word; what the origin still answers is passed on until it closes as well.
+            self._client_done = True
+            self._expect_within(HALF_CLOSE_TIMEOUT, "the origin did not close")
+            close_write(self._require_upstream().transport)
+        else:
+            self._finish(Outcome.CLIENT_LOST)
+            self.transport.abortConnection()
+
+    def _stop_relay(self) -> bytes:
+        """Take the relayed direction back; returns what it could not deliver. Harmless if there is none."""
+        half, self._half = self._half, None
+        if half is None:
+            return b""
+        rest = half.stop()
+        if self._action is Action.PUBLISH:
+            self.session.received += half.relayed
+        else:
+            self.session.sent += half.relayed
+        return rest
+
+    # Ends
+
+    def _expect_within(self, seconds: float, otherwise: str) -> None:
+        """End the session with a timeout, unless the deadline is moved or cancelled within ``seconds``."""
+        self._cancel_deadline()
+        self._deadline = self._server.reactor.callLater(seconds, self._too_late, f"{otherwise} within {seconds:g} s")
+
+    def _too_late(self, what: str) -> None:
+        self._deadline = None
+        if self._lingering or self._client_done:
+            self._finish(Outcome.TIMEOUT, DeadlineExceeded(what))
+            self.transport.abortConnection()
+        else:
+            self._fail(DeadlineExceeded(what))
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def shut_down(self, outcome: Outcome) -> None:
+        """The proxy ends: so does this session, now."""
+        self._finish(outcome)
+        self.transport.abortConnection()
+
+    def _fail(self, error: BaseException | Failure) -> None:
+        """End the session by an error, and say why to a client that can understand it."""
+        # The relay towards a player stops anywhere: nothing that we write could be understood there.
+        telling = self._negotiation.connected and (self._half is None or self._action is not Action.PLAY)
+        self._finish(outcome_of(error), error)
+        if not telling:
+            self.transport.abortConnection()
+            return
+        self._negotiation.refuse(*_refusal(error, self._action))
+        self._flush()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close, but give the client the time to read what was said last."""
+        self._lingering = True
+        self.transport.unregisterProducer()
+        self.transport.resumeProducing()
+        close_write(self.transport)
+        self._expect_within(LINGER, "the client did not close")
+
+    def _finish(self, outcome: Outcome, error: BaseException | Failure | None = None) -> None:
+        """Record how the session ended and let go of the origin. What comes later changes nothing any more."""
+        if self.session.outcome is not None:
+            return
+        self._cancel_deadline()
+        self._stop_relay()
+        if self._routing is not None:
+            self._routing.cancel()
+        self._drop_upstream()
+        self._server.close_session(self.session, outcome, error)
+
+    def _drop_upstream(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            self.transport.unregisterProducer()
+            upstream.close()
+
+    def _require_upstream(self) -> Upstream:
+        if self._upstream is None:
+            raise ValueError(f"session {self.session.context} has no origin")
+        return self._upstream
+
+    @property
+    def _log(self) -> ContextLogger:
+        return ContextLogger(self._server.name, self.session.context)
+
+    @property
+    def _doing(self) -> str:
+        return f"{self.session.action} {self.session.key}"

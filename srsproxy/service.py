@@ -1,0 +1,163 @@
+"""From :class:`Settings` to a running proxy: one MultiService that ``twistd srsproxy`` runs and that others may compose.
+
+A Twisted application of your own takes it in like any service::
+
+    settings = Settings.load({}, os.environ, None)
+    build(settings, reactor).setServiceParent(application)
+
+Starting it binds all listeners; one that cannot be bound is an error of ``startService`` (with twistd: of start-up).
+``stopService`` returns a Deferred: nothing more is accepted, running sessions have ``grace_quit_timeout`` to end, and what
+is left then is closed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.application.internet import TimerService
+from twisted.application.service import MultiService
+from twisted.application.strports import service as strports_service
+from twisted.internet.defer import Deferred, TimeoutError as DeferredTimeout, gatherResults
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+
+from srsproxy import __version__
+from srsproxy.api.profile import build_profile_site
+from srsproxy.api.system import build_system_site
+from srsproxy.api.versions import ProxyIdentity
+from srsproxy.balancer.default_backend import DefaultBackend, default_backend
+from srsproxy.balancer.memory import MemoryLoadBalancer
+from srsproxy.balancer.model import Origin
+from srsproxy.balancer.policy import POLICIES
+from srsproxy.config import LoadBalancerType, Settings
+from srsproxy.errors import ConfigError, log_failure
+from srsproxy.interfaces import ILoadBalancer, IMediaServer, IStreamRelay
+from srsproxy.limits import ConnectionLimits
+from srsproxy.log import new_context_id
+from srsproxy.relay.stream import build_relay
+from srsproxy.rtmp.server import RtmpServer
+from srsproxy.stats import Stats
+from srsproxy.values import Listener
+
+_REFRESHES_PER_LIFETIME = 3
+"""How often the picks of running sessions are refreshed within their idle lifetime, so that a late one costs nothing."""
+
+_log = Logger()
+
+
+def build(settings: Settings, reactor: Any = None) -> Proxy:
+    """The whole proxy, not yet started.
+
+    :param reactor: the global one if not given.
+    :raises ConfigError: a setting asks for what cannot be.
+    """
+    if reactor is None:
+        from twisted.internet import reactor
+    balancer = _build_balancer(settings, reactor)
+    stats = Stats()
+    relay = build_relay(reactor)
+    limits = ConnectionLimits(
+        settings.max_connections, settings.max_connections_per_address, settings.max_pending_per_address
+    )
+    rtmp = RtmpServer(reactor, settings, balancer, relay, stats, limits)
+    proxy = Proxy(reactor, settings, stats, relay, [rtmp])
+    proxy.listen("RTMP", settings.rtmp_server, rtmp)
+    identity = ProxyIdentity(
+        server=f"srsproxy-{platform.node()}", service=new_context_id(), pid=str(os.getpid()), version=__version__
+    )
+    system_site = build_system_site(reactor, balancer, settings.register_token, identity)
+    proxy.listen("system API", settings.system_api, system_site)
+    if settings.profile is not None:
+        proxy.listen("profiling", settings.profile, build_profile_site(reactor))
+    if settings.default_backend_enabled:
+        DefaultBackend(reactor, balancer, _default_origin(settings)).setServiceParent(proxy)
+    _refresh_picks(settings, balancer, stats, reactor).setServiceParent(proxy)
+    return proxy
+
+
+class Proxy(MultiService):
+    """The running proxy: its listeners, and an orderly end for the sessions of its media servers."""
+
+    def __init__(
+        self, reactor: Any, settings: Settings, stats: Stats, relay: IStreamRelay, servers: Sequence[IMediaServer]
+    ) -> None:
+        MultiService.__init__(self)
+        self.stats = stats
+        self._reactor = reactor
+        self._grace = settings.grace_quit_timeout
+        self._relay = relay
+        self._servers = servers
+
+    def listen(self, surface: str, listener: Listener, factory: Factory) -> None:
+        """Add a listener, bound when the service starts; one that cannot be bound is an error then."""
+        port = strports_service(listener.endpoint_description(), factory, self._reactor)
+        port.setName(surface)
+        port.setServiceParent(self)
+
+    def stopService(self) -> Deferred[None]:
+        """Accept nothing more and let running sessions end, for as long as the settings give them."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await MultiService.stopService(self)
+        drained = gatherResults([server.drain() for server in self._servers])
+        if not drained.called:
+            _log.info(
+                "{count} sessions are running; they have {grace:g} s to end",
+                count=len(self.stats.active),
+                grace=self._grace,
+            )
+        try:
+            await drained.addTimeout(self._grace, self._reactor)
+        except DeferredTimeout:
+            for server in self._servers:
+                server.abort()
+        self._relay.close()
+
+
+def _build_balancer(settings: Settings, clock: Any) -> ILoadBalancer:
+    if settings.load_balancer_type is not LoadBalancerType.MEMORY:
+        raise ConfigError(f"PROXY_LOAD_BALANCER_TYPE={settings.load_balancer_type}: this version has memory only")
+    return MemoryLoadBalancer(
+        clock,
+        origin_lifetime=settings.origin_lifetime,
+        pick_lifetime=settings.pick_lifetime,
+        hls_lifetime=settings.hls_lifetime,
+        webrtc_lifetime=settings.webrtc_lifetime,
+        set_aside=settings.origin_set_aside,
+        down_after=settings.origin_down_after,
+        policy=POLICIES[settings.pick_policy],
+        random=random.SystemRandom(),
+    )
+
+
+def _default_origin(settings: Settings) -> Origin:
+    return default_backend(
+        ip=settings.default_backend_ip,
+        rtmp=settings.default_backend_rtmp,
+        http=settings.default_backend_http,
+        api=settings.default_backend_api,
+        rtc=settings.default_backend_rtc,
+        srt=settings.default_backend_srt,
+        random=random.SystemRandom(),
+    )
+
+
+def _refresh_picks(settings: Settings, balancer: ILoadBalancer, stats: Stats, clock: Any) -> TimerService:
+    """Streams with running sessions keep their origin however long nobody else asks for them."""
+
+    async def refresh() -> None:
+        if keys := set(stats.keys_in_use()):
+            await balancer.refresh(keys)
+
+    def tick() -> Deferred[None]:
+        refreshed = Deferred.fromCoroutine(refresh())
+        return refreshed.addErrback(lambda failure: log_failure(_log, "refresh the picks of running sessions", failure))
+
+    timer = TimerService(settings.pick_lifetime / _REFRESHES_PER_LIFETIME, tick)
+    timer.clock = clock
+    return timer
