@@ -37,7 +37,7 @@ setup(
         "Topic :: Multimedia :: Video",
     ],
     python_requires=">=3.11",
-    # twisted.plugins has no __init__.py here: the plugin goes next to Twisted's own, and none of Twisted's files are ours.
+    # twisted.plugins has no __init__.py here: the plugin goes next to Twisted's own, and no file of Twisted's is ours.
     packages=[*find_packages(include=["srsproxy", "srsproxy.*"]), "twisted.plugins"],
     # Says where all packages are, even though it is the default: only then does an editable install put this folder on
     # sys.path, where Twisted looks for plugins. Else it is an import hook, which Twisted's search does not see.

@@ -141,7 +141,7 @@ class Settings:
     rtmp_server: Listener = _setting(Group.LISTENERS, "11935", STREAM_LISTENER, "RTMP clients")
     http_server: Listener = _setting(Group.LISTENERS, "18080", STREAM_LISTENER, "HTTP streams, HLS and static files")
     http_api: Listener = _setting(Group.LISTENERS, "11985", STREAM_LISTENER, "HTTP API: WHIP and WHEP")
-    system_api: Listener = _setting(Group.LISTENERS, "12025", STREAM_LISTENER, "origins' heartbeats; metrics")
+    system_api: Listener = _setting(Group.LISTENERS, "12025", STREAM_LISTENER, "heartbeats of origins")
     webrtc_server: BindAddress = _setting(Group.LISTENERS, "18000", DATAGRAM_LISTENER, "WebRTC media over UDP")
     srt_server: BindAddress = _setting(Group.LISTENERS, "20080", DATAGRAM_LISTENER, "SRT clients over UDP")
     profile: Listener | None = _setting(
@@ -335,13 +335,13 @@ def _read_dotenv(path: Path) -> dict[str, str]:
     """
     values: dict[str, str] = {}
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:  # some editors put a byte order mark first
             for binding in parse_stream(file):
                 if binding.error:
                     line = binding.original.string.strip()[:_MAX_SHOWN]
                     raise ConfigError(f"{path} line {binding.original.line}: {line!r}: expected NAME=value")
-                if binding.key is not None and binding.value:
-                    values[binding.key] = binding.value
+                if binding.key is not None:
+                    values[binding.key] = binding.value or ""
     except FileNotFoundError:
         pass
     except OSError as error:

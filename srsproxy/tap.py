@@ -18,6 +18,7 @@ from twisted.python.usage import UsageError
 from srsproxy import __version__
 from srsproxy.config import SETTINGS, Setting, Settings, explain_unknown
 from srsproxy.errors import ConfigError, describe
+from srsproxy.forced_exit import ForcedExit
 from srsproxy.log import twistd_observer
 
 _log = Logger()
@@ -109,7 +110,12 @@ class _Application(MultiService):
 
 
 def makeService(options: Options) -> IService:
-    """The service for parsed options."""
+    """The service for parsed options, as twistd wants it; it also ends the process in time after SIGTERM.
+
+    :raises SystemExit: a setting asks for what cannot be; one line says what.
+    """
+    from twisted.internet import reactor
+
     from srsproxy.service import build
 
     settings = options.settings
@@ -119,5 +125,9 @@ def makeService(options: Options) -> IService:
     if options.parent is not None:
         observer = twistd_observer(options.parent, settings.log_format, settings.log_level)
     application = _Application(observer)
-    build(settings).setServiceParent(application)
+    ForcedExit(reactor, settings.force_quit_timeout).setServiceParent(application)
+    try:
+        build(settings, reactor).setServiceParent(application)
+    except ConfigError as error:
+        raise SystemExit(f"srsproxy: {describe(error)}") from error
     return application
