@@ -27,8 +27,7 @@ MAX_PICKS: Final = 100_000
 nobody asked for or used for longest loses its pick, and gets a new one when it is asked for again."""
 
 MAX_SESSIONS: Final = 20_000
-"""HLS records (one for each stream), and as many WebRTC records; beyond this the record that was not used for longest is
-lost."""
+"""HLS records, one for each stream, and as many WebRTC records; beyond this the longest unused one is lost."""
 
 _log = Logger()
 

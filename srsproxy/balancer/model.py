@@ -11,7 +11,8 @@ from typing import Final
 from srsproxy.errors import LimitExceeded, PeerError
 
 MAX_ID_LENGTH: Final = 128
-"""Characters of ``server``, ``service``, ``pid`` and ``spbhid`` each; SRS's own have 5 to 12. They become parts of Redis keys."""
+"""Characters of ``server``, ``service``, ``pid`` and ``spbhid`` each, which become parts of Redis keys; SRS's have 5 to
+12."""
 
 MAX_DEVICE_ID_LENGTH: Final = 256
 """Characters of ``device_id``, which is the operator's own text and only shown."""
