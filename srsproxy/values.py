@@ -33,7 +33,7 @@ MAX_WHOLE = 2**31 - 1
 
 # Go's time.ParseDuration; durationpy would also take days to years, and rubbish between two parts.
 _DURATION = re.compile(r"(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+")
-_ADDRESS = re.compile(r"(?:(?P<v4>[^:\[\]]*):|\[(?P<v6>[^\[\]]+)\]:)?(?P<port>[0-9]{1,5})")
+_ADDRESS = re.compile(r"(?:(?P<v4>[0-9.]*|localhost):|\[(?P<v6>[^\[\]]+)\]:)?(?P<port>[0-9]{1,5})")
 _HOST = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
 _ANNOUNCED = re.compile(rf"(?:(?:tcp|udp)://)?(?:(?:{_HOST}|\[[0-9A-Fa-f:.]+\])?:)?(?P<port>[0-9]{{1,5}})")
 _PATH_SEGMENT = re.compile(r"[A-Za-z0-9_-]+")
@@ -125,7 +125,8 @@ def _listener(text: str) -> Listener:
         # read them already, which tells a wrong path at start-up, with the name of the setting.
         serverFromString(object(), text)
     except Exception as error:  # endpoint plugins are other people's; whatever they raise is about the text
-        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+        detail = " ".join(str(error).split()).encode("unicode_escape").decode()
+        raise ValueError(detail or type(error).__name__) from error
     return Listener(text)
 
 
@@ -171,13 +172,18 @@ def _items(text: str) -> list[str]:
     return [item for item in (part.strip() for part in text.split(",")) if item]
 
 
-def _matching(pattern: str | re.Pattern[str]) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text and not re.fullmatch(pattern, text):
-            raise ValueError
-        return text
+def _token(text: str) -> str:
+    if text and not _PATH_SEGMENT.fullmatch(text):
+        raise ValueError
+    return text
 
-    return parse
+
+def _host(text: str) -> str:
+    if ":" in text:
+        ipaddress.IPv6Address(text)
+    elif not re.fullmatch(_HOST, text):
+        raise ValueError
+    return text
 
 
 def _announced(text: str) -> str:
@@ -226,12 +232,12 @@ DURATION: Kind[float] = Kind(
 )
 DURATION_OR_ZERO: Kind[float] = Kind("duration", "a duration such as 0s, 30s or 1m30s, up to 240h", _seconds)
 SWITCH: Kind[bool] = Kind("on|off", "on or off", _switch)
-HOST: Kind[str] = Kind("host", "an IP address or a host name", _matching(rf"{_HOST}|[0-9A-Fa-f:.]+"))
+HOST: Kind[str] = Kind("host", "an IP address or a host name", _host)
 ANNOUNCED: Kind[str] = Kind("endpoint", "PORT or IP:PORT, as an origin announces it", _announced)
 NAMES: Kind[frozenset[str]] = Kind("names", "names separated by commas", _names)
 NETWORKS: Kind[tuple[Network, ...]] = Kind(
     "networks", "IP addresses or networks such as 10.0.0.0/8, separated by commas", _networks
 )
-TOKEN: Kind[str] = Kind("token", "letters, digits, _ and -", _matching(_PATH_SEGMENT))
+TOKEN: Kind[str] = Kind("token", "letters, digits, _ and -", _token)
 TEXT: Kind[str] = Kind("text", "text", str)
 FOLDER: Kind[Path | None] = Kind("folder", "a path", _optional_path)
