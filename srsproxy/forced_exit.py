@@ -19,9 +19,9 @@ Handler = Callable[[int, FrameType | None], Any]
 class ForcedExit(Service):
     """Ends the process a given time after it was told to stop, with the stacks of all threads on standard error.
 
-    The time runs in a thread of faulthandler's own, written in C, so it runs out even while the reactor, or a thread that
-    it waits for, does nothing any more. It starts with the signal and not only with ``stopService``, which a hanging
-    reactor never calls.
+    The time runs in a thread of faulthandler's own, written in C, so it runs out even while the reactor, or a thread
+    that it waits for, does nothing any more. It starts with the signal and not only with ``stopService``, which a
+    hanging reactor never calls.
 
     :param timeout: seconds.
     """
@@ -55,5 +55,5 @@ class ForcedExit(Service):
     def _arm(self) -> None:
         if not self._armed:
             self._armed = True
-            # twistd replaces sys.stderr by an object without a descriptor. Zero seconds are not accepted.
+            # twistd replaces sys.stderr by an object without a descriptor. Zero is no time for faulthandler.
             faulthandler.dump_traceback_later(max(self._timeout, 0.001), exit=True, file=_STDERR)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 class ILoadBalancer(Interface):
-    """Knows the origins and which of them has which stream. Every method returns a Deferred, so that memory, Redis and a
-    remote process are the same to callers."""
+    """Knows the origins and which of them has which stream. Every method returns a Deferred, so that memory, Redis and
+    a remote process are the same to callers."""
 
     def register(origin: Origin) -> Deferred[None]:
         """Take a heartbeat. The same ``server`` with another ``service`` or ``pid`` is a restart: the old entry and its
@@ -32,9 +32,9 @@ class ILoadBalancer(Interface):
 
         :param surface: what the caller will dial; an origin that does not announce it is no choice.
         :param exclude: ids of origins that this caller has already tried in vain; a pick on one of them moves.
-        :raises NoOrigin: nothing is left to choose from; the text says why (none registered, none with this surface, all
-            tried, or the stream's origin lacks the surface: then the stream is not moved, because its other clients use
-            that origin).
+        :raises NoOrigin: nothing is left to choose from; the text says why (none registered, none with this surface,
+            all tried, or the stream's origin lacks the surface: then the stream is not moved, because its other clients
+            use that origin).
         :raises LimitExceeded: the key is too long to be kept.
         """
 

@@ -1,4 +1,4 @@
-"""From :class:`Settings` to a running proxy: one MultiService that ``twistd srsproxy`` runs and that others may compose.
+"""From :class:`Settings` to a running proxy: a MultiService that ``twistd srsproxy`` runs and others may compose.
 
 A Twisted application of your own takes it in like any service::
 
@@ -6,8 +6,8 @@ A Twisted application of your own takes it in like any service::
     build(settings, reactor).setServiceParent(application)
 
 Starting it binds all listeners; one that cannot be bound is an error of ``startService`` (with twistd: of start-up).
-``stopService`` returns a Deferred: nothing more is accepted, running sessions have ``grace_quit_timeout`` to end, and what
-is left then is closed.
+``stopService`` returns a Deferred: nothing more is accepted, running sessions have ``grace_quit_timeout`` to end, and
+what is left then is closed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from typing import Any
 from twisted.application.internet import TimerService
 from twisted.application.service import MultiService
 from twisted.application.strports import service as strports_service
-from twisted.internet.defer import Deferred, TimeoutError as DeferredTimeout, gatherResults
-from twisted.internet.protocol import Factory
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 
 from srsproxy import __version__
@@ -44,7 +45,7 @@ from srsproxy.stats import Stats
 from srsproxy.values import Listener
 
 _REFRESHES_PER_LIFETIME = 3
-"""How often the picks of running sessions are refreshed within their idle lifetime, so that a late one costs nothing."""
+"""How often the picks of running sessions are refreshed within their idle lifetime: one late round costs nothing."""
 
 _log = Logger()
 
@@ -92,7 +93,7 @@ class Proxy(MultiService):
         self._relay = relay
         self._servers = servers
 
-    def listen(self, surface: str, listener: Listener, factory: Factory) -> None:
+    def listen(self, surface: str, listener: Listener, factory: IProtocolFactory) -> None:
         """Add a listener, bound when the service starts; one that cannot be bound is an error then."""
         port = strports_service(listener.endpoint_description(), factory, self._reactor)
         port.setName(surface)

@@ -1,22 +1,27 @@
 """One RTMP client and what is done for it, from accept to outcome.
 
-Theory of operation. The client's transport has at most one reader and one writer at any time:
+Theory of operation. At any time each direction of the client's connection has one reader and one writer, by phase:
 
-========== ================================== =====================================
-phase      client to origin                   origin to client
-========== ================================== =====================================
-naming     parsed here                        answered here
-routing    paused, in the kernel              nothing is said
-publishing relayed raw                        parsed by the upstream, then written
-playing    parsed here, then written          written; relayed raw once media begins
-========== ================================== =====================================
+=========== ===================================== ==========================================================
+phase       client to origin                      origin to client
+=========== ===================================== ==========================================================
+NAMING      parsed here                           answered here
+ROUTING     waits in the kernel                   nothing is said
+STARTING    publisher: relayed raw                parsed by the upstream, then written
+            player: parsed here, then written     the same
+RUNNING     as in STARTING                        publisher: the same; player: relayed raw
+SWITCHING   waits in the kernel                   relayed raw to its end
+CLIENT_DONE ended                                 parsed by the upstream, then written
+LINGERING   discarded                             an error status was the last
+=========== ===================================== ==========================================================
 
-A stream that is released goes back to *naming*: a publisher's at once, because its origin answers in whole messages; a
-player's after its origin has closed, because only then does the raw relay stand at a message boundary.
+A stream that is released leads back to NAMING: a publisher's at once, because its origin answers in whole messages; a
+player's by way of SWITCHING, because only the end of its origin's bytes is sure to be a message boundary.
 """
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -26,7 +31,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from srsproxy.address import client_address
+from srsproxy.address import client_address, send_promptly
 from srsproxy.balancer.model import Origin, Surface
 from srsproxy.balancer.routing import reach_origin
 from srsproxy.errors import (
@@ -48,6 +53,7 @@ from srsproxy.relay.handover import close_write
 from srsproxy.relay.model import EndReason
 from srsproxy.rtmp import origin as answers
 from srsproxy.rtmp.negotiation import CLOSE_STREAM, Action, Forward, StreamNamed, StreamReleased
+from srsproxy.rtmp.refusal import refusal
 from srsproxy.rtmp.upstream import Upstream
 from srsproxy.stats import Session
 
@@ -64,25 +70,15 @@ SWITCH_TIMEOUT = 3.0
 HALF_CLOSE_TIMEOUT = 5.0
 """Seconds in which an origin must close after its publisher has."""
 
-_REFUSALS = {
-    Outcome.NO_ORIGIN: ("NetStream.Failed", "no origin server is available for this stream"),
-    Outcome.ORIGIN_UNREACHABLE: ("NetStream.Failed", "the origin server cannot be reached"),
-    Outcome.ORIGIN_LOST: ("NetStream.Failed", "the connection to the origin server was lost"),
-    Outcome.TIMEOUT: ("NetStream.Failed", "the origin server did not answer in time"),
-    Outcome.INTERNAL_ERROR: ("NetStream.Failed", "internal error of the proxy"),
-}
-"""What a client is told, by outcome: nothing that names an address or an origin."""
 
-
-def _refusal(error: BaseException | Failure, action: Action | None) -> tuple[str, str]:
-    """Status code and description for a client: OBS and librtmp give up at these codes, ffmpeg prints the text."""
-    bad_name = "NetStream.Play.StreamNotFound" if action is Action.PLAY else "NetStream.Publish.BadName"
-    match error.value if isinstance(error, Failure) else error:
-        case OriginRejected(code=code):
-            return code or bad_name, "the origin server refused the stream: it is in use, or not allowed"
-        case PeerError() | Refused() as told:
-            return bad_name, str(told)
-    return _REFUSALS[outcome_of(error)]
+class _Phase(Enum):
+    NAMING = auto()
+    ROUTING = auto()
+    STARTING = auto()
+    RUNNING = auto()
+    SWITCHING = auto()
+    CLIENT_DONE = auto()
+    LINGERING = auto()
 
 
 @implementer(IRelayObserver)
@@ -97,25 +93,24 @@ class RtmpClient(Protocol):
 
     def __init__(self, server: RtmpServer) -> None:
         self._server = server
+        self._phase = _Phase.NAMING
         self._address = ""
         self._admitted = False
-        self._named = False
-        self._action: Action | None = None
         self._deadline: IDelayedCall | None = None
+        self._named: StreamNamed | None = None
         self._routing: Deferred[None] | None = None
         self._early = b""
         self._upstream: Upstream | None = None
         self._half: IRelayedHalf | None = None
-        self._accepted = False
-        self._released = False
-        self._switching = False
-        self._client_done = False
-        self._lingering = False
+
+    @property
+    def _publishes(self) -> bool:
+        return self._named is not None and self._named.action is Action.PUBLISH
 
     # The client's transport
 
     def connectionMade(self) -> None:
-        self.transport.setTcpNoDelay(True)
+        send_promptly(self.transport)
         self._address = client_address(self.transport.getPeer())
         self.session = self._server.open_session(self, self._address)
         self._negotiation = self._server.client_negotiation(self._address)
@@ -128,29 +123,31 @@ class RtmpClient(Protocol):
         self._expect_within(self._server.settings.rtmp_handshake_timeout, "no RTMP handshake")
 
     def dataReceived(self, data: bytes) -> None:
-        if self._lingering:
+        if self._phase is _Phase.LINGERING:
             return
-        if self._action is Action.PUBLISH and self._half is not None:
-            self._half.data_received(data)
-        elif self._routing is not None or self._switching:
+        if self._phase in (_Phase.ROUTING, _Phase.SWITCHING):
             # A TLS transport delivers what it has decrypted even while it is paused.
             self._early += data
+        elif self._publishes and self._half is not None:
+            self._half.data_received(data)
         else:
             self._receive(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._finish(Outcome.FINISHED if reason.check(ConnectionDone) else Outcome.CLIENT_LOST)
+        clean = reason.check(ConnectionDone)
+        if clean and self._publishes and self._half is not None:
+            self._half.read_closed()
+        self._finish(Outcome.FINISHED if clean else Outcome.CLIENT_LOST)
         self._cancel_deadline()
         if self._admitted:
-            self._server.limits.leave(self._address, pending=not self._named)
+            self._server.limits.leave(self._address, pending=self.session.key is None)
         self._server.forget(self)
 
     def _receive(self, data: bytes) -> None:
-        negotiation = self._negotiation
-        handshaken = negotiation.handshaken
+        handshaken = self._negotiation.handshaken
         try:
-            negotiation.receive_data(data)
-            if negotiation.handshaken and not handshaken:
+            self._negotiation.receive_data(data)
+            if self._negotiation.handshaken and not handshaken:
                 self._greeted()
             self._converse()
         except PeerError as error:
@@ -164,12 +161,12 @@ class RtmpClient(Protocol):
 
     def _converse(self) -> None:
         """Act on all that the client has said."""
-        while not self._lingering and (event := self._negotiation.next_event()) is not None:
+        while self._phase is not _Phase.LINGERING and (event := self._negotiation.next_event()) is not None:
             self._flush()
             match event:
                 case Forward(data):
                     self.session.received += len(data)
-                    self._require_upstream().transport.write(data)
+                    self._required_upstream.transport.write(data)
                 case StreamReleased():
                     self._switch()
                 case StreamNamed():
@@ -183,14 +180,13 @@ class RtmpClient(Protocol):
     # Routing: from a stream's name to an origin that has heard it
 
     def _start_routing(self, named: StreamNamed) -> None:
+        self._phase = _Phase.ROUTING
         self.transport.pauseProducing()
         self._cancel_deadline()
         self._drop_upstream()
-        if not self._named:
-            self._named = True
+        if self.session.key is None:
             self._server.limits.identified(self._address)
-        self._action = named.action
-        self._accepted = self._released = False
+        self._named = named
         self.session.key, self.session.action = str(named.key), named.action.value
         self._routing = Deferred.fromCoroutine(self._route(named))
         self._routing.addErrback(self._routing_failed)
@@ -207,7 +203,7 @@ class RtmpClient(Protocol):
     async def _dial(self, origin: Origin, named: StreamNamed) -> Upstream:
         """Connect to one origin, by the first of its endpoints that works."""
         settings = self._server.settings
-        unreachable: OriginUnreachable | None = None
+        unreachable = OriginUnreachable(f"origin {origin.id} announces no RTMP endpoint")
         for endpoint in origin.dial(Surface.RTMP):
             upstream = Upstream(str(endpoint), self._server.origin_negotiation(named, self.session.peer), self)
             try:
@@ -219,7 +215,7 @@ class RtmpClient(Protocol):
                 continue
             self.session.origin = origin.id
             return upstream
-        raise unreachable or OriginUnreachable(f"origin {origin.id} announces no RTMP endpoint")
+        raise unreachable
 
     def _origin_failed(self, error: OriginUnreachable) -> None:
         self._log.warn("{what}: {reason}; trying the next origin", what=self._doing, reason=describe(error))
@@ -233,12 +229,13 @@ class RtmpClient(Protocol):
 
     def _join(self, upstream: Upstream) -> None:
         """Both sides have said all that they had to say to us: let them talk to each other."""
+        self._phase = _Phase.STARTING
         self._upstream = upstream
         self._expect_within(self._server.settings.rtmp_start_timeout, f"origin {upstream.name}: no answer")
         self._negotiation.announce_chunk_size(upstream.chunk_size)
         self._flush()
         early, self._early = self._early, b""
-        if self._action is Action.PUBLISH:
+        if self._publishes:
             upstream.transport.write(early)
             self.transport.registerProducer(upstream.transport, True)
             self._half = self._server.relay.relay(self.transport, upstream.transport, self, bulk=False)
@@ -270,22 +267,22 @@ class RtmpClient(Protocol):
                 self._fail(Refused("another stream was published before the release of the last was answered"))
 
     def upstream_lost(self, upstream: Upstream, error: BaseException | None) -> None:
-        if self._client_done:
-            self._finish(Outcome.FINISHED)
-            self.transport.loseConnection()
-        elif self._released:
-            # The old origin need not wait for what its publisher does next.
-            self._upstream = None
-            self.transport.unregisterProducer()
-        elif self._switching:
-            self._switched()
-        elif self._half is None or self._action is Action.PUBLISH:
-            self._origin_gone(error)
+        match self._phase:
+            case _Phase.CLIENT_DONE:
+                self._finish(Outcome.FINISHED)
+                self.transport.loseConnection()
+            case _Phase.NAMING:
+                # A released publisher's last origin need not wait for what comes next.
+                self._drop_upstream()
+            case _Phase.SWITCHING:
+                self._switched()
+            case _:
+                self._origin_gone(error)
 
-    def _origin_gone(self, cause: BaseException | None) -> None:
-        name = self._upstream.name if self._upstream is not None else "gone"
+    def _origin_gone(self, cause: BaseException | None = None) -> None:
+        name = self._required_upstream.name
         error: SrsProxyError
-        if self._accepted:
+        if self._phase is _Phase.RUNNING:
             error = OriginLost(f"origin {name} closed the connection")
         else:
             # Busy, refused by a hook, not allowed: SRS says nothing and closes (wire-facts 2.4).
@@ -295,13 +292,14 @@ class RtmpClient(Protocol):
 
     def _started(self, upstream: Upstream) -> None:
         self._cancel_deadline()
-        # A player that a hook refuses is told Play.Start all the same: it is served when media comes.
-        self._accepted = self._action is Action.PUBLISH
+        if self._publishes:
+            # A player that a hook refuses is told Play.Start all the same: it is served when media comes.
+            self._phase = _Phase.RUNNING
         self._log.info("{what}: started on origin {origin}", what=self._doing, origin=upstream.name)
 
     def _media_begins(self, upstream: Upstream, data: bytes) -> None:
         self._cancel_deadline()
-        self._accepted = True
+        self._phase = _Phase.RUNNING
         upstream.transport.pauseProducing()
         self.session.sent += len(data)
         self.transport.write(data)
@@ -312,7 +310,7 @@ class RtmpClient(Protocol):
     def _publish_released(self) -> None:
         """The publisher's stream is free, and its next words are for us; its origin may end what it was saying."""
         rest = self._stop_relay()
-        self._released = True
+        self._phase = _Phase.NAMING
         self._expect_within(self._server.settings.rtmp_republish_timeout, "no further stream was named")
         self._negotiation.resume(rest)
         self.transport.resumeProducing()
@@ -320,19 +318,20 @@ class RtmpClient(Protocol):
 
     def _switch(self) -> None:
         """A player wants another stream: have its origin end, so that the relay stops at a message boundary."""
-        upstream = self._require_upstream()
+        self._phase = _Phase.SWITCHING
         self.transport.pauseProducing()
-        self._switching = True
         if self._half is None:
             self._switched()
             return
+        upstream = self._required_upstream
         self._expect_within(SWITCH_TIMEOUT, f"origin {upstream.name}: closeStream not obeyed")
         upstream.transport.unregisterProducer()
         upstream.transport.write(CLOSE_STREAM)
         close_write(upstream.transport)
 
     def _switched(self) -> None:
-        self._switching = False
+        self._phase = _Phase.NAMING
+        self._stop_relay()
         self._drop_upstream()
         self._expect_within(self._server.settings.rtmp_identify_timeout, "no further stream was named")
         self._negotiation.resume()
@@ -343,20 +342,29 @@ class RtmpClient(Protocol):
     # The relay (IRelayObserver)
 
     def relay_ended(self, half: IRelayedHalf, reason: EndReason) -> None:
-        self._stop_relay()
-        client_first = (self._action is Action.PUBLISH) == (reason is not EndReason.SINK_LOST)
-        if self._switching and reason is EndReason.EOF:
-            self._switched()
-        elif not client_first:
-            self._origin_gone(None)
-        elif reason is EndReason.EOF:
-            # The client has said its last word; what the origin still answers is passed on until it closes as well.
-            self._client_done = True
-            self._expect_within(HALF_CLOSE_TIMEOUT, "the origin did not close")
-            close_write(self._require_upstream().transport)
-        else:
-            self._finish(Outcome.CLIENT_LOST)
-            self.transport.abortConnection()
+        self._half = None
+        self._count_relayed(half)
+        match reason:
+            case EndReason.EOF if self._publishes:
+                self._client_done()
+            case EndReason.EOF if self._phase is _Phase.SWITCHING:
+                self._switched()
+            case EndReason.SOURCE_LOST if self._publishes:
+                self._client_lost()
+            case EndReason.SINK_LOST if not self._publishes:
+                self._client_lost()
+            case _:
+                self._origin_gone()
+
+    def _client_lost(self) -> None:
+        self._finish(Outcome.CLIENT_LOST)
+        self.transport.abortConnection()
+
+    def _client_done(self) -> None:
+        """A publisher has said its last word; what its origin still answers is passed on until that closes as well."""
+        self._phase = _Phase.CLIENT_DONE
+        self._expect_within(HALF_CLOSE_TIMEOUT, "the origin did not close")
+        close_write(self._required_upstream.transport)
 
     def _stop_relay(self) -> bytes:
         """Take the relayed direction back; returns what it could not deliver. Harmless if there is none."""
@@ -364,11 +372,14 @@ class RtmpClient(Protocol):
         if half is None:
             return b""
         rest = half.stop()
-        if self._action is Action.PUBLISH:
+        self._count_relayed(half)
+        return rest
+
+    def _count_relayed(self, half: IRelayedHalf) -> None:
+        if self._publishes:
             self.session.received += half.relayed
         else:
             self.session.sent += half.relayed
-        return rest
 
     # Ends
 
@@ -377,18 +388,18 @@ class RtmpClient(Protocol):
         self._cancel_deadline()
         self._deadline = self._server.reactor.callLater(seconds, self._too_late, f"{otherwise} within {seconds:g} s")
 
+    def _cancel_deadline(self) -> None:
+        deadline, self._deadline = self._deadline, None
+        if deadline is not None:
+            deadline.cancel()
+
     def _too_late(self, what: str) -> None:
         self._deadline = None
-        if self._lingering or self._client_done:
-            self._finish(Outcome.TIMEOUT, DeadlineExceeded(what))
+        if self._phase in (_Phase.LINGERING, _Phase.CLIENT_DONE):
+            self._finish(Outcome.FINISHED)
             self.transport.abortConnection()
         else:
             self._fail(DeadlineExceeded(what))
-
-    def _cancel_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
 
     def shut_down(self, outcome: Outcome) -> None:
         """The proxy ends: so does this session, now."""
@@ -397,20 +408,21 @@ class RtmpClient(Protocol):
 
     def _fail(self, error: BaseException | Failure) -> None:
         """End the session by an error, and say why to a client that can understand it."""
-        # The relay towards a player stops anywhere: nothing that we write could be understood there.
-        telling = self._negotiation.connected and (self._half is None or self._action is not Action.PLAY)
+        relayed_raw = self._phase in (_Phase.RUNNING, _Phase.SWITCHING) and not self._publishes
         self._finish(outcome_of(error), error)
-        if not telling:
+        if not self._negotiation.connected:
             self.transport.abortConnection()
-            return
-        self._negotiation.refuse(*_refusal(error, self._action))
-        self._flush()
-        self._linger()
+        elif relayed_raw:
+            # The relay stops anywhere in a message: nothing that we write could be understood behind it.
+            self.transport.loseConnection()
+        else:
+            self._negotiation.refuse(*refusal(error, self._named.action if self._named else None))
+            self._flush()
+            self._linger()
 
     def _linger(self) -> None:
         """Close, but give the client the time to read what was said last."""
-        self._lingering = True
-        self.transport.unregisterProducer()
+        self._phase = _Phase.LINGERING
         self.transport.resumeProducing()
         close_write(self.transport)
         self._expect_within(LINGER, "the client did not close")
@@ -432,7 +444,8 @@ class RtmpClient(Protocol):
             self.transport.unregisterProducer()
             upstream.close()
 
-    def _require_upstream(self) -> Upstream:
+    @property
+    def _required_upstream(self) -> Upstream:
         if self._upstream is None:
             raise ValueError(f"session {self.session.context} has no origin")
         return self._upstream

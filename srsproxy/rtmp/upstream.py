@@ -8,6 +8,7 @@ from typing import Protocol as Interface
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -151,6 +152,8 @@ class Upstream(Protocol):
             connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.half is not None and not self._closed and reason.check(ConnectionDone):
+            self.half.read_closed()
         self._end(reason.value)
 
     def _fail(self, error: PeerError | OriginRejected) -> None:
