@@ -91,12 +91,14 @@ class StreamNamed:
     :ivar prelude: what the origin gets after its handshake.
     :ivar create_stream_tid: transaction id of the last createStream in the prelude: the origin's ``_result`` to it is
         the last of its answers that the client must not see.
+    :ivar limited: a player asked for so many seconds only, so its origin is right to close in the end.
     """
 
     action: Action
     key: StreamKey
     prelude: bytes
     create_stream_tid: float
+    limited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +341,7 @@ class ClientNegotiation:
             self._prelude += self._take(input_, message)
             return None
         action, name = named
+        limited = command is not None and action is Action.PLAY and _has_duration(command)
         key = from_rtmp(self._tc_url, name, self._vhosts)
         if not self._create_streams:
             # The origin serves no stream before a createStream; SRS forwarders and republishers may leave it out.
@@ -356,7 +359,7 @@ class ClientNegotiation:
             self._prelude += input_.take_all()
             self._input = None
         prelude, self._prelude = bytes(self._prelude), bytearray()
-        return StreamNamed(action, key, prelude, self._create_stream_tid)
+        return StreamNamed(action, key, prelude, self._create_stream_tid, limited)
 
     def _obey(self, command: Command) -> tuple[Action, str] | None:
         """Answer one command as SRS does, or say which stream it names.
@@ -417,3 +420,9 @@ def _stream_name(command: Command) -> str:
     if not isinstance(name, str):
         raise PeerError(f"{command.name} without a stream name")
     return name
+
+
+def _has_duration(play: Command) -> bool:
+    """Behind name and start, play may carry a duration in milliseconds, which SRS honours."""
+    duration = play.arguments[3] if len(play.arguments) > 3 else None
+    return isinstance(duration, float) and duration > 0

@@ -349,6 +349,9 @@ class RtmpClient(Protocol):
                 self._client_done()
             case EndReason.EOF if self._phase is _Phase.SWITCHING:
                 self._switched()
+            case EndReason.EOF if self._named is not None and self._named.limited:
+                self._finish(Outcome.FINISHED)
+                self.transport.loseConnection()
             case EndReason.SOURCE_LOST if self._publishes:
                 self._client_lost()
             case EndReason.SINK_LOST if not self._publishes:

@@ -222,6 +222,12 @@ def test_a_stream_named_without_createstream_gets_one_of_ours_before_it(name: st
     assert sent[1].transaction_id == CREATE_STREAM_TID
 
 
+@pytest.mark.parametrize(("arguments", "limited"), [((), False), ((-2000.0, -1.0), False), ((0.0, 5000.0), True)])
+def test_a_play_with_a_duration_is_known_to_end(arguments: tuple[float, ...], limited: bool) -> None:
+    wire = Wire().connect().command("createStream", 2, None).command("play", 3, None, "s", *arguments)
+    assert named(negotiation(), wire.data).limited is limited
+
+
 def test_the_last_createstream_is_where_the_origins_answers_are_cut() -> None:
     wire = Wire().connect()
     for transaction_id in (2, 3, 4):
