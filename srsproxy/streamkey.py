@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from srsproxy.errors import PeerError
 
@@ -20,20 +20,23 @@ DEFAULT_APP = "__defaultApp__"
 """The app of a tcUrl that has none."""
 
 _PARAM_SEPARATOR = re.compile("&&|[=,&;]")
+_QUERY_OR_FRAGMENT = re.compile("[?#]")
+_BLANKS = str.maketrans("", "", " \r\n\t")
+_MAX_PORT = 65535
+
+# What SRS's URL parser takes. The rest matters too: a stream name that it does not take is handled in another way.
 _URL = re.compile(
     r"""
-    (?P<scheme>[^:/?\#]+)://
-    (?:[^/?\#@]*@)?                                     # user and password name no stream
-    (?P<host>\[[^\]/?\#@]+\]|[^\[\]:/?\#@]+)
-    (?::(?P<port>[0-9]{1,5}))?
-    (?P<path>/[^?\#]*)
-    (?:\?(?P<query>[^\#]*))?
-    (?:\#.*)?
+    [A-Za-z]+ ://
+    (?: [A-Za-z0-9_.!~*'()%;:&=+$,-]* @ )?
+    (?: \[ [0-9A-Fa-f:.%]+ \] | (?P<host> __defaultVhost__ [A-Za-z0-9.-]* | [A-Za-z0-9.-]+ ) )
+    (?: :0* (?P<port> [0-9]{1,5}) )?
+    (?P<path> (?: / [!-"$->@-~]* )? )
+    (?: \? (?P<query> [!-"$-~]* ) )?
+    (?: \# (?P<fragment> [!-~]* ) )?
     """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE,
 )
-_MAX_PORT = 65535
-_WITHOUT_BLANKS = str.maketrans("", "", " \r\n\t")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +55,19 @@ class StreamKey:
         return f"{self.vhost}/{self.app}/{self.stream}"
 
 
-def resolve_vhost(host: str, params: Mapping[str, str], vhosts: frozenset[str]) -> str:
+def requested_vhost(host: str, params: Mapping[str, str]) -> str:
     """The vhost that a client asks for, in every protocol.
 
-    :param host: the host name that the client dialled, without its port.
-    :param params: the parameters it gave; ``vhost``, or else ``domain``, counts before the host.
-    :param vhosts: the vhosts, besides the default one, that are configured at the origins.
+    :param host: the host name that it dialled, without the port.
+    :param params: the parameters that it gave; ``vhost``, or else ``domain``, goes before the host.
     """
     explicit = params.get("vhost") or params.get("domain") or DEFAULT_VHOST
-    candidate = host if explicit == DEFAULT_VHOST else explicit
-    return candidate if candidate in vhosts else DEFAULT_VHOST
+    return host if explicit == DEFAULT_VHOST else explicit
+
+
+def fold_vhost(requested: str, vhosts: frozenset[str]) -> str:
+    """The vhost that serves the request: one of ``vhosts``, which the origins have configured, or the default one."""
+    return requested if requested in vhosts else DEFAULT_VHOST
 
 
 def split_params(query: str) -> dict[str, str]:
@@ -80,53 +86,71 @@ def strip_extension(stream: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Url:
-    host: str
-    path: str
-    query: str
+class _Reading:
+    """What SRS gets out of a tcUrl and a stream name."""
+
+    vhost: str
+    app: str
+    stream: str
+    param: str
+    """The query and the fragment, with their marks."""
 
 
-def _parse_url(text: str) -> _Url:
-    match = _URL.fullmatch(text)
-    if match is None or int(match["port"] or 0) > _MAX_PORT:
-        raise PeerError(f"unusable stream URL {text!r}")
-    return _Url(host=match["host"], path=match["path"], query=match["query"] or "")
+def _read(tc_url: str, stream: str, before: _Reading | None) -> _Reading | None:
+    """Read the two as one URL. ``None`` if it is none.
 
-
-def _rtmp_url(tc_url: str, stream: str, connect_param: str) -> _Url:
-    """The URL of a stream: tcUrl and stream name joined, and a query between them moved behind the name."""
-    url = tc_url.replace("...vhost...", "?vhost=") + "/" + stream.removeprefix("/") + connect_param
+    :param before: the reading at connect. It leaves its parameters, to be appended, and its vhost, to be kept unless
+        the parameters name another.
+    """
+    url = tc_url.replace("...vhost...", "?vhost=") + "/" + stream.removeprefix("/") + (before.param if before else "")
     slash = url.rfind("/")
-    query = re.search("[?#]", url[:slash])
-    if query is not None:
-        at = query.start()
-        url = url[:at] + url[slash:] + url[at:slash]
-    return _parse_url(url.replace("/_definst_", ""))
+    if (mark := _QUERY_OR_FRAGMENT.search(url, 0, slash)) is not None:
+        # rtmp://host/app?query/stream, as FMLE has it, is meant as rtmp://host/app/stream?query.
+        url = url[: mark.start()] + url[slash:] + url[mark.start() : slash]
+    match = _URL.fullmatch(url.replace("/_definst_", ""))
+    if match is None or int(match["port"] or 0) > _MAX_PORT:
+        return None
+
+    query, fragment = match["query"] or "", match["fragment"] or ""
+    # Of two queries in a row only the second is split; of more, the second and what is left of the others.
+    first, second_mark, second = query.partition("?")
+    params = split_params(second if second_mark else first)
+    param = f"?{query}" if query or fragment else ""
+    if fragment:
+        param += f"#{fragment}"
+    if (params.get("vhost") or params.get("domain")) == DEFAULT_VHOST and "&" not in param:
+        param = ""
+    app, _, name = match["path"].removeprefix("/").rpartition("/")
+    host = match["host"] or ""  # an IPv6 address is nobody's vhost
+    vhost = requested_vhost(before.vhost if before else host, params)
+    return _Reading(vhost.strip("/"), app or DEFAULT_APP, name, param)
 
 
 def from_rtmp(tc_url: str, stream: str, vhosts: frozenset[str]) -> StreamKey:
     """The stream that an RTMP client means.
 
-    SRS reads tcUrl twice, at connect and at publish or play, and the second time with the query of the first appended.
-    When that leaves a second ``?`` in the query, only what follows it counts. So a tcUrl with a query and a stream name
-    with a query lose their vhost; they must lose it here too.
+    SRS reads tcUrl at connect, and again, together with the stream name, at publish or play. The second reading has the
+    parameters of the first appended to its own, which has odd results that must be the same here: a tcUrl with a query
+    and a stream name with a query lose their vhost. A name that makes no URL, such as one with a blank or not in ASCII,
+    is taken as it is, with its parameters.
 
     :param tc_url: the ``tcUrl`` of the connect command.
     :param stream: the stream name of the publish, releaseStream or play command; it may carry parameters.
-    :param vhosts: as for :func:`resolve_vhost`.
+    :param vhosts: as for :func:`fold_vhost`.
     :raises PeerError: no stream is named, or tcUrl is no URL. SRS closes such connections.
     """
-    at_connect = _rtmp_url(tc_url, "", "").query
-    url = _rtmp_url(tc_url, stream, f"?{at_connect}" if at_connect else "")
-    first, mark, second = url.query.partition("?")
-    params = split_params(second if mark else first)
-
-    app, _, name = url.path.removeprefix("/").rpartition("/")
-    app = app or DEFAULT_APP
-    if not name:
-        app, _, name = app.partition("/")
-    app, name = (part.translate(_WITHOUT_BLANKS).strip("/") for part in (app, name))
+    at_connect = _read(tc_url, "", None)
+    if at_connect is None:
+        raise PeerError(f"tcUrl {tc_url!r} is not usable")
+    reading = _read(tc_url, stream, at_connect) or replace(at_connect, stream=stream)
+    app, name = reading.app, reading.stream
+    if not name and app != DEFAULT_APP:
+        # tcUrl holds the stream too: rtmp://host/app/stream.
+        app, slash, name = app.partition("/")
+        if not slash:
+            name = reading.param.partition("/")[2]
+    app, name = app.strip("/"), name.translate(_BLANKS).strip("/")
     if not app or not name:
-        raise PeerError(f"no stream is named by tcUrl {tc_url!r} and stream name {stream!r}")
+        raise PeerError(f"tcUrl {tc_url!r} with stream name {stream!r} names no stream")
     app, _, name = f"{app}/{strip_extension(name)}".rpartition("/")
-    return StreamKey(resolve_vhost(url.host, params, vhosts), app, name)
+    return StreamKey(fold_vhost(reading.vhost, vhosts), app, name)

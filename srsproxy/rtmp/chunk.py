@@ -5,12 +5,13 @@ between two messages and pass the rest on untouched. It reads what SRS reads, si
 another in the origin would let a client talk past us:
 
 * a chunk stream may begin with a type 1 header (librtmp does), not with type 2 or 3;
-* a type 0 header may not interrupt a message, and Abort does nothing;
-* extended timestamps are repeated in type 3 chunks, but four bytes that differ from the timestamp are payload, because
-  some writers leave them out.
+* within a message a type 0 header is an error, and one of type 1 or 2 continues it if the length stays the same;
+* Abort does nothing, and neither does an empty message of any type;
+* an extended timestamp is absolute, even in a type 1 or 2 header, where the specification has it as a delta;
+* chunks repeat it within a message, but four bytes that differ from the message's timestamp are payload, because some
+  writers leave it out. If the timestamp is 0 it must be there.
 
-One thing is read by the book, because it does not move a byte: an extended timestamp in a type 1 or 2 header is a
-delta. SRS takes it as absolute.
+All of this was tried on SRS 7.0.18.
 """
 
 from __future__ import annotations
@@ -49,15 +50,18 @@ _HEADER_SIZES = (11, 7, 3)
 class _Header(NamedTuple):
     """What a message header says, with what it leaves out taken from the header before it on its chunk stream."""
 
+    timestamp: int = 0
     delta: int = 0
-    """The timestamp field, absolute in type 0 headers. A message with a type 3 header adds it once more."""
-
-    extended: bool = False
-    """Whether that field was an extended one, so that type 3 chunks repeat it."""
+    """The three-byte timestamp field. A message that begins with a type 3 header adds it to the timestamp again."""
 
     length: int = 0
     type: int = 0
     msid: int = 0
+
+    @property
+    def extended(self) -> bool:
+        """Whether a timestamp of four bytes follows this header, and the type 3 headers after it."""
+        return self.delta == _MAX_24_BIT
 
 
 _NO_HEADER = _Header()
@@ -68,14 +72,14 @@ class _ChunkStream:
     """The state of one chunk stream, and the message on it that is not finished."""
 
     header: _Header = _NO_HEADER
-    timestamp: int = 0
     partial: bytearray = field(default_factory=bytearray)
 
 
 class ChunkReader:
     """Feed :meth:`receive_data`, then take messages from :meth:`next_message` until there is none.
 
-    SetChunkSize takes effect by itself; it is returned like any other message. So are empty messages.
+    SetChunkSize takes effect by itself; it is returned like any other message. So are empty messages, for which a caller
+    should have no use.
 
     Memory is bounded by the limits: payloads of unfinished messages by twice ``max_message_size``, and about as much
     again for the bytes behind the last message (more if chunks are smaller than their headers), plus what one read
@@ -148,9 +152,9 @@ class ChunkReader:
             self._unfinished -= len(payload)
             self._boundary = self._position
             self._clean_boundary = not self._unfinished
-            if header.type == MessageType.SET_CHUNK_SIZE:
+            if header.type == MessageType.SET_CHUNK_SIZE and payload:
                 self._set_chunk_size(parse_set_chunk_size(payload))
-            return Message(csid, header.type, header.msid, stream.timestamp, payload, self.consumed)
+            return Message(csid, header.type, header.msid, header.timestamp, payload, self.consumed)
         return None
 
     def take_rest(self) -> bytes:
@@ -182,20 +186,20 @@ class ChunkReader:
             csid = 64 + int.from_bytes(self._buffer[start:at], "little")
 
         stream = self._streams.get(csid) or self._fresh_stream(csid, fmt)
-        if stream.partial and fmt != _CONTINUATION:
-            raise PeerError(f"type {fmt} header within a message on chunk stream {csid}")
+        if stream.partial and fmt == 0:
+            raise PeerError(f"type 0 header within a message on chunk stream {csid}")
         parsed = self._read_message_header(fmt, stream, at)
         if parsed is None:
             return None
         header, at = parsed
+        if stream.partial and header.length != stream.header.length:
+            raise PeerError(f"message on chunk stream {csid} changes its length")
         size = min(self.chunk_size, header.length - len(stream.partial))
         if len(self._buffer) - at < size:
             return None
 
         self._streams[csid] = stream
-        if not stream.partial:
-            stream.header = header
-            stream.timestamp = (header.delta if fmt == 0 else stream.timestamp + header.delta) & _TIMESTAMP_MASK
+        stream.header = header
         stream.partial += self._buffer[at : at + size]
         self._unfinished += size
         if self._unfinished > _INTERLEAVED * self._max_message_size:
@@ -212,35 +216,38 @@ class ChunkReader:
 
     def _read_message_header(self, fmt: int, stream: _ChunkStream, at: int) -> tuple[_Header, int] | None:
         """The message header of type ``fmt`` at index ``at``, and the index behind it; ``None`` if it is cut short."""
-        buffer = self._buffer
         header = stream.header
         if fmt != _CONTINUATION:
             start, at = at, at + _HEADER_SIZES[fmt]
-            if at > len(buffer):
+            if at > len(self._buffer):
                 return None
-            delta = int.from_bytes(buffer[start : start + 3], "big")
-            header = header._replace(delta=delta, extended=delta == _MAX_24_BIT)
+            fields = self._buffer[start:at]
+            header = header._replace(delta=int.from_bytes(fields[:3], "big"))
             if fmt <= 1:
-                length = int.from_bytes(buffer[start + 3 : start + 6], "big")
+                length = int.from_bytes(fields[3:6], "big")
                 if length > self._max_message_size:
                     raise LimitExceeded(f"message of {length} bytes (limit {self._max_message_size})")
-                header = header._replace(length=length, type=buffer[start + 6])
+                header = header._replace(length=length, type=fields[6])
             if fmt == 0:
-                header = header._replace(msid=int.from_bytes(buffer[start + 7 : at], "little"))
-        if not header.extended:
-            return header, at
+                header = header._replace(timestamp=0, msid=int.from_bytes(fields[7:], "little"))
+        if header.extended:
+            return self._read_extended_timestamp(header, at, within_message=bool(stream.partial))
+        if fmt != _CONTINUATION or not stream.partial:
+            header = header._replace(timestamp=(header.timestamp + header.delta) & _TIMESTAMP_MASK)
+        return header, at
 
-        extended = buffer[at : at + 4]
-        if stream.partial:
-            # Compared as far as it has arrived: a writer that leaves it out may have nothing more to send.
-            if extended:
-                extended[0] &= 0x7F
-            if not header.delta.to_bytes(4, "big").startswith(extended):
-                return header, at
-        if len(extended) < 4:
+    def _read_extended_timestamp(self, header: _Header, at: int, *, within_message: bool) -> tuple[_Header, int] | None:
+        """The four bytes at index ``at``, if they are a timestamp; returns as :meth:`_read_message_header` does."""
+        stamp = self._buffer[at : at + 4]
+        if stamp:
+            stamp[0] &= _TIMESTAMP_MASK >> 24
+        # Compared as far as it has arrived: a writer that leaves it out may have nothing more to send.
+        expected = within_message and header.timestamp
+        if expected and not expected.to_bytes(4, "big").startswith(stamp):
+            return header, at
+        if len(stamp) < 4:
             return None
-        delta = int.from_bytes(extended, "big") & _TIMESTAMP_MASK
-        return header._replace(delta=delta), at + 4
+        return header._replace(timestamp=int.from_bytes(stamp, "big")), at + 4
 
 
 class ChunkWriter:
@@ -255,20 +262,21 @@ class ChunkWriter:
         self.chunk_size = chunk_size
 
     def write(self, csid: int, type: int, msid: int, payload: bytes | memoryview, timestamp: int = 0) -> bytes:
-        """One message as chunks. ``timestamp``: milliseconds, 0 to 0xffffffff.
+        """One message as chunks.
 
-        :raises ValueError: a number does not fit its field, or the payload is longer than 0xffffff bytes.
+        :param payload: at most 0xffffff bytes.
+        :param timestamp: milliseconds, 0 to 0xffffffff.
+        :raises ValueError: there is no such chunk stream.
+        :raises OverflowError: another number does not fit its field.
         """
         length = len(payload)
-        if length > _MAX_24_BIT:
-            raise ValueError(f"a message has at most {_MAX_24_BIT} bytes, not {length}")
         extended = timestamp.to_bytes(4, "big") if timestamp >= _MAX_24_BIT else b""
         header = b"".join(
             (
                 _basic_header(0, csid),
                 min(timestamp, _MAX_24_BIT).to_bytes(3, "big"),
                 length.to_bytes(3, "big"),
-                bytes([type]),
+                type.to_bytes(1, "big"),
                 msid.to_bytes(4, "little"),
                 extended,
             )
