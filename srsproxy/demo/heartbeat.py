@@ -1,0 +1,122 @@
+"""Registers an origin at a proxy, like the ``heartbeat`` section of SRS's configuration does (wire-facts 7.1)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.error import ConnectError, ConnectionClosed
+from twisted.internet.interfaces import IConsumer
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.web.client import Agent, ResponseFailed, readBody
+from twisted.web.http import OK
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IBodyProducer
+from zope.interface import implementer
+
+from srsproxy.balancer.model import Origin, Surface
+from srsproxy.errors import SrsProxyError, log_failure
+
+INTERVAL: Final = 10.0
+"""Seconds between two heartbeats; SRS's default."""
+
+TIMEOUT: Final = 5.0
+"""Seconds until a heartbeat must have been answered."""
+
+_MAX_TOLD = 200
+"""Characters of an answer that an error tells."""
+
+_log = Logger()
+
+
+class HeartbeatFailed(SrsProxyError):
+    """The proxy did not take a heartbeat; the text says what it answered."""
+
+
+class Heartbeat(Service):
+    """Sends a heartbeat when it starts and then every :data:`INTERVAL` seconds. If one fails, the log tells it.
+
+    :param url: the proxy's ``http://host:port/api/v1/srs/register``.
+    :param origin: what to register.
+    """
+
+    def __init__(self, reactor: Any, url: str, origin: Origin) -> None:
+        self._reactor = reactor
+        self._url = url
+        self._origin = origin
+        self._agent = Agent(reactor)
+        self._beat = LoopingCall(self._send_and_tell)
+        self._beat.clock = reactor
+
+    def startService(self) -> None:
+        """Send the first heartbeat."""
+        Service.startService(self)
+        self._beat.start(INTERVAL)
+
+    def stopService(self) -> None:
+        """Send no more; the proxy is not told."""
+        Service.stopService(self)
+        self._beat.stop()
+
+    async def send(self) -> None:
+        """Send one heartbeat.
+
+        :raises HeartbeatFailed: it did not arrive, or was refused.
+        """
+        sent = Deferred.fromCoroutine(self._post()).addTimeout(TIMEOUT, self._reactor)
+        try:
+            code, answer = await sent
+        except (ConnectError, ConnectionClosed, ResponseFailed, DeferredTimeout) as error:
+            raise HeartbeatFailed(f"POST {self._url}") from error
+        if code != OK:
+            text = answer.decode("utf-8", "replace")[:_MAX_TOLD]
+            raise HeartbeatFailed(f"POST {self._url}: answered {code} {text!r}")
+
+    async def _post(self) -> tuple[int, bytes]:
+        headers = Headers({b"Content-Type": [b"application/json"]})
+        body = _Body(json.dumps(_heartbeat(self._origin)).encode())
+        response = await self._agent.request(b"POST", self._url.encode(), headers, body)
+        return response.code, await readBody(response)
+
+    def _send_and_tell(self) -> Deferred[None]:
+        sent = Deferred.fromCoroutine(self.send())
+        return sent.addErrback(lambda failure: log_failure(_log, f"register {self._origin}", failure))
+
+
+def _heartbeat(origin: Origin) -> dict[str, object]:
+    """SRS's JSON: a surface that has no listener is not mentioned."""
+    surfaces = {surface.value: origin.listeners(surface) for surface in Surface if origin.listeners(surface)}
+    return {
+        "device_id": origin.device_id,
+        "ip": origin.ip,
+        "server": origin.server,
+        "service": origin.service,
+        "pid": origin.pid,
+        **surfaces,
+    }
+
+
+@implementer(IBodyProducer)
+class _Body:
+    """A request's body that is small enough to be written at once."""
+
+    def __init__(self, data: bytes) -> None:
+        self.length = len(data)
+        self._data = data
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        consumer.write(self._data)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """Nothing to do: all is written."""
+
+    def resumeProducing(self) -> None:
+        """Nothing to do: all is written."""
+
+    def stopProducing(self) -> None:
+        """Nothing to do: all is written."""
