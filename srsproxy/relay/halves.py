@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -21,10 +20,16 @@ if TYPE_CHECKING:
 _log = Logger()
 
 
+BUFFER_SIZE: Final = 64 * 1024
+"""Bytes of one read in copying mode, and so the most that a direction holds for a sink that is full."""
+
+
 class Watcher(Protocol):
-    """What a half asks of the pump that runs it."""
+    """What a half asks of the one that runs it, which is the pump or something between it and the pump."""
 
     buffer: memoryview
+    """The halves' common scratch of :data:`BUFFER_SIZE` bytes; nothing stays in it from one call to the next."""
+
     pipes: PipePool
 
     def await_source(self, half: PumpHalf) -> None:
@@ -192,93 +197,91 @@ class PumpHalf:
         self._residue = b""
 
 
-if sys.platform == "linux":
+class SplicingHalf(PumpHalf):
+    """A direction whose bytes stay in the kernel: from the source to a pipe, from the pipe to the sink.
 
-    class SplicingHalf(PumpHalf):
-        """A direction whose bytes stay in the kernel: from the source to a pipe, from the pipe to the sink.
+    The pipe is the pool's, shared by all; only one that could not be emptied into the sink is taken, until it is
+    empty.
+    """
 
-        The pipe is the pool's, shared by all; only one that could not be emptied into the sink is taken, until it is
-        empty.
-        """
+    __slots__ = ("_held", "_pipe")
 
-        __slots__ = ("_held", "_pipe")
+    def __init__(
+        self,
+        watcher: Watcher,
+        source: socket.socket,
+        sink: socket.socket,
+        sink_transport: SocketTransport,
+        observer: IRelayObserver,
+    ) -> None:
+        self._pipe: Pipe | None = None
+        self._held = 0
+        super().__init__(watcher, source, sink, sink_transport, observer)
 
-        def __init__(
-            self,
-            watcher: Watcher,
-            source: socket.socket,
-            sink: socket.socket,
-            sink_transport: SocketTransport,
-            observer: IRelayObserver,
-        ) -> None:
-            self._pipe: Pipe | None = None
-            self._held = 0
-            super().__init__(watcher, source, sink, sink_transport, observer)
+    def pull(self) -> None:
+        """As :meth:`PumpHalf.pull`."""
+        pipes = self._watcher.pipes
+        pipe = pipes.borrow()
+        if pipe is None:
+            super().pull()
+            return
+        # The sockets are asked for their numbers each time: one that its owner closed says -1, where a remembered
+        # number could by now be somebody else's connection.
+        try:
+            count = os.splice(self.source.fileno(), pipe.write_end, PIPE_CAPACITY, flags=os.SPLICE_F_NONBLOCK)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.end(EndReason.SOURCE_LOST)
+            return
+        if not count:
+            self.end(EndReason.EOF)
+            return
+        try:
+            sent = os.splice(pipe.read_end, self.sink.fileno(), count, flags=os.SPLICE_F_NONBLOCK)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            pipes.take().close()  # It is not empty.
+            self.end(EndReason.SINK_LOST)
+            return
+        self.relayed += sent
+        if sent != count:
+            self._pipe = pipes.take()
+            self._held = count - sent
+            self._watcher.await_sink(self)
 
-        def pull(self) -> None:
-            """As :meth:`PumpHalf.pull`."""
-            pipes = self._watcher.pipes
-            pipe = pipes.borrow()
-            if pipe is None:
-                super().pull()
-                return
-            # The sockets are asked for their numbers each time: one that its owner closed says -1, where a remembered
-            # number could by now be somebody else's connection.
-            try:
-                count = os.splice(self.source.fileno(), pipe.write_end, PIPE_CAPACITY, flags=os.SPLICE_F_NONBLOCK)
-            except BlockingIOError:
-                return
-            except OSError:
-                self.end(EndReason.SOURCE_LOST)
-                return
-            if not count:
-                self.end(EndReason.EOF)
-                return
-            try:
-                sent = os.splice(pipe.read_end, self.sink.fileno(), count, flags=os.SPLICE_F_NONBLOCK)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                pipes.take().close()  # It is not empty.
-                self.end(EndReason.SINK_LOST)
-                return
-            self.relayed += sent
-            if sent != count:
-                self._pipe = pipes.take()
-                self._held = count - sent
-                self._watcher.await_sink(self)
-
-        def flush(self) -> None:
-            """As :meth:`PumpHalf.flush`."""
-            pipe = self._pipe
-            if pipe is None:
-                super().flush()
-                return
-            try:
-                sent = os.splice(pipe.read_end, self.sink.fileno(), self._held, flags=os.SPLICE_F_NONBLOCK)
-            except BlockingIOError:
-                return
-            except OSError:
-                self.end(EndReason.SINK_LOST)
-                return
-            self.relayed += sent
-            self._held -= sent
-            if not self._held:
-                self._pipe = None
-                self._watcher.pipes.give_back(pipe)
-                self._watcher.await_source(self)
-
-        def _take_residue(self) -> bytes:
-            pipe, self._pipe = self._pipe, None
-            if pipe is None:
-                return super()._take_residue()
-            residue = pipe.read(self._held)
-            self._held = 0
+    def flush(self) -> None:
+        """As :meth:`PumpHalf.flush`."""
+        pipe = self._pipe
+        if pipe is None:
+            super().flush()
+            return
+        try:
+            sent = os.splice(pipe.read_end, self.sink.fileno(), self._held, flags=os.SPLICE_F_NONBLOCK)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.end(EndReason.SINK_LOST)
+            return
+        self.relayed += sent
+        self._held -= sent
+        if not self._held:
+            self._pipe = None
             self._watcher.pipes.give_back(pipe)
-            return residue
+            self._watcher.await_source(self)
 
-        def _drop_residue(self) -> None:
-            super()._drop_residue()
-            if self._pipe is not None:
-                self._pipe.close()
-                self._pipe = None
+    def _take_residue(self) -> bytes:
+        pipe, self._pipe = self._pipe, None
+        if pipe is None:
+            return super()._take_residue()
+        residue = pipe.read(self._held)
+        self._held = 0
+        self._watcher.pipes.give_back(pipe)
+        return residue
+
+    def _drop_residue(self) -> None:
+        super()._drop_residue()
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None

@@ -1,7 +1,6 @@
-"""The fast data plane: all relayed sockets in one private epoll instance that the reactor watches as a single
-descriptor.
+"""The fast data plane: all relayed sockets in one private epoll instance, which the reactor watches as one descriptor.
 
-Twisted pays 5-10 microseconds of dispatch per descriptor and event; here that is paid once per batch of events.
+Twisted's dispatch costs 5 to 10 microseconds a descriptor and event; so it is paid once per batch of events.
 
 Sockets are watched by number, and a number has up to two roles at once: the *source* of one direction, and the *sink*
 that another direction waits for. The interest registered with epoll follows from the roles:
@@ -20,26 +19,22 @@ from __future__ import annotations
 import os
 import select
 import socket
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
-from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.interfaces import IReactorFDSet, IReactorTime, IReadDescriptor
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from srsproxy.relay.halves import PumpHalf, SplicingHalf
+from srsproxy.relay.halves import BUFFER_SIZE, PumpHalf, SplicingHalf
 from srsproxy.relay.model import EndReason
 from srsproxy.relay.pipes import PipePool
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorFDSet, IReactorTime
     from twisted.python.failure import Failure
 
     from srsproxy.interfaces import IRelayObserver
     from srsproxy.relay.handover import SocketTransport
-
-    class Reactor(IReactorFDSet, IReactorTime):
-        """What the pump needs of a reactor."""
-
 
 _log = Logger()
 
@@ -48,10 +43,29 @@ _OUT: Final = select.EPOLLOUT
 _BROKEN: Final = select.EPOLLERR | select.EPOLLHUP
 
 MAX_BATCH: Final = 128
-"""Events taken at once: about 2 ms of work, the longest that the reactor's other descriptors wait for the pump."""
+"""Events taken at once: about 2 ms of work, the longest that the reactor's other descriptors wait for the relay."""
 
-BUFFER_SIZE: Final = 64 * 1024
-"""Bytes of one read in copying mode, and so the most that a direction holds for a sink that is full."""
+
+class Reactor(IReactorFDSet, IReactorTime):
+    """What the relay needs of a reactor."""
+
+
+def serve_all(
+    events: Iterable[tuple[int, int]], serve: Callable[[int, int], None], break_off: Callable[[int], None]
+) -> None:
+    """Call ``serve(number, event)`` for each event of a batch, and ``break_off(number)`` if it raised: a bug that one
+    direction runs into must neither end the others nor, by escaping to the reactor, the pump. It is logged."""
+    remaining = iter(events)
+    fd = -1
+    while True:
+        # Entered once per batch rather than once per event, because it costs as much as a system call.
+        with _log.failuresHandled("relaying") as serving:
+            for fd, event in remaining:
+                serve(fd, event)
+        if serving.succeeded:
+            return
+        with _log.failureHandler("breaking off"):
+            break_off(fd)
 
 
 @implementer(IReadDescriptor)
@@ -61,6 +75,7 @@ class Pump:
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
         self._epoll: select.epoll | None = None
+        self._closed = False
         self._masks: dict[int, int] = {}
         self._reading: dict[int, PumpHalf] = {}
         self._blocked: dict[int, PumpHalf] = {}
@@ -82,6 +97,7 @@ class Pump:
 
     def close(self) -> None:
         """Stop all directions, without telling their observers, and release the descriptors."""
+        self._closed = True
         for half in [*self._reading.values(), *self._blocked.values()]:
             half.stop()
         self.pipes.close()
@@ -105,39 +121,31 @@ class Pump:
         self.close()
 
     def doRead(self) -> None:
-        """Some relayed sockets are ready: serve them, one batch at the most."""
-        reading = self._reading
-        if self._epoll is None:
-            return
-        events = iter(self._epoll.poll(0, MAX_BATCH))
-        served = False
-        while not served:
-            fd = -1
-            # One direction's bug must end neither the others nor, by escaping to the reactor, the pump.
-            with _log.failuresHandled("relaying") as serving:
-                for fd, event in events:
-                    half = reading.get(fd)
-                    if event == _IN and half is not None:
-                        half.pull()
-                    else:
-                        self._serve(fd, event)
-            served = serving.succeeded
-            if not served:
-                self._break_off(fd)
+        """Some relayed sockets are ready: serve them."""
+        served = 0
+        # Others get ready meanwhile; looking again costs a tenth of coming back through the reactor.
+        while served < MAX_BATCH and self._epoll is not None:
+            events = self._epoll.poll(0, MAX_BATCH)
+            if not events:
+                return
+            serve_all(events, self._serve, self._break_off)
+            served += len(events)
 
     def _serve(self, fd: int, event: int) -> None:
-        """Anything but mere readability."""
-        half = self._sinks.get(fd)
-        if half is not None:
-            half.flush()
-            if event & _BROKEN and self._sinks.get(fd) is half:
-                # Hang-up is told whatever the mask: waiting on would be a busy loop.
-                half.end(EndReason.SINK_LOST)
+        half = self._reading.get(fd)
+        if event == _IN and half is not None:
+            half.pull()
+            return
+        held = self._sinks.get(fd)
+        if held is not None:
+            held.flush()
+            if event & _BROKEN and self._sinks.get(fd) is held:
+                # Hang-up and error are told whatever is asked for: to wait on would be a busy loop.
+                held.end(EndReason.SINK_LOST)
         if event == _OUT:
             return
-        half = self._reading.get(fd)
         if half is not None:
-            # Reading tells data, end of stream and error apart, in their order.
+            # Reading tells data, end of stream and error apart, and in their order.
             half.pull()
             return
         half = self._blocked.get(fd)
@@ -145,11 +153,11 @@ class Pump:
             if half.source.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 half.end(EndReason.SOURCE_LOST)
             else:
-                # Both its sides are shut down in good order; what it still has is read when the sink takes it.
+                # Shut down in both directions in good order, and told so over and over; there may be more to read once
+                # the sink takes it, so only stop listening.
                 self._unregister(fd)
 
     def _break_off(self, fd: int) -> None:
-        """Something failed that is our bug, and has been logged: end the directions that may have been concerned."""
         for roles, reason in (
             (self._reading, EndReason.SOURCE_LOST),
             (self._blocked, EndReason.SOURCE_LOST),
@@ -162,22 +170,25 @@ class Pump:
     # --- Watcher
 
     def await_source(self, half: PumpHalf) -> None:
-        """The half holds nothing: read its source."""
+        """The half holds nothing: call its ``pull`` when its source can be read."""
+        if self._closed:
+            half.stop()
+            return
         fd = half.source_fd
+        if half.source.fileno() != fd:
+            half.end(EndReason.SOURCE_LOST)  # Its owner closed it and has not stopped us.
+            return
         if self._sinks.get(half.sink_fd) is half:
             del self._sinks[half.sink_fd]
             self._watch(half.sink, half.sink_fd)
         self._blocked.pop(fd, None)
-        if half.source.fileno() != fd:
-            half.end(EndReason.SOURCE_LOST)  # Its owner closed it and has not stopped us.
-            return
         self._evict(half.source, fd)
         self._reading[fd] = half
         self._watch(half.source, fd)
 
     def await_sink(self, half: PumpHalf) -> None:
-        """The half holds something: read no more, wait for the sink."""
-        del self._reading[half.source_fd]
+        """The half holds something: call its ``flush`` when its sink can be written, and do not read its source."""
+        self._reading.pop(half.source_fd, None)
         self._blocked[half.source_fd] = half
         self._watch(half.source, half.source_fd)
         self._evict(half.sink, half.sink_fd)
@@ -185,7 +196,7 @@ class Pump:
         self._watch(half.sink, half.sink_fd)
 
     def forget(self, half: PumpHalf) -> None:
-        """The half is over."""
+        """Call the half no more."""
         for roles, sock, fd in (
             (self._reading, half.source, half.source_fd),
             (self._blocked, half.source, half.source_fd),
@@ -202,7 +213,7 @@ class Pump:
     # --- epoll
 
     def _evict(self, sock: socket.socket, fd: int) -> None:
-        """Forget halves whose own socket had this number: its owner closed it and did not stop them."""
+        """Forget halves with another socket of this number: its owner closed it and did not stop them."""
         for roles in (self._reading, self._blocked, self._sinks):
             half = roles.get(fd)
             if half is not None and (half.sink if roles is self._sinks else half.source) is not sock:
@@ -216,15 +227,16 @@ class Pump:
             # Closed: the kernel has forgotten it by itself, and its number may be another's by now.
             self._masks.pop(fd, None)
             return
+        blocked = fd in self._sinks
         if fd in self._reading:
-            mask = _IN
-        elif fd in self._blocked or fd in self._sinks:
+            mask = _IN | _OUT if blocked else _IN
+        elif blocked:
+            mask = _OUT
+        elif fd in self._blocked:
             mask = 0
         else:
             self._unregister(fd)
             return
-        if fd in self._sinks:
-            mask |= _OUT
         current = self._masks.get(fd)
         if mask == current:
             return

@@ -12,9 +12,10 @@ from srsproxy.relay.handover import raw_socket
 from srsproxy.relay.portable import PortableHalf
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import ITransport
+    from twisted.internet.interfaces import IReactorTime, ITransport
 
     from srsproxy.interfaces import IRelayedHalf, IRelayObserver
+    from srsproxy.relay.coalescing import Coalescer
     from srsproxy.relay.handover import SocketTransport, StreamTransport
     from srsproxy.relay.pump import Pump, Reactor
 
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 class StreamRelay:
     """Gives each direction to the pump if it can take it, and to Twisted's transports if not."""
 
-    def __init__(self, reactor: Reactor, pump: Pump | None) -> None:
+    def __init__(self, reactor: IReactorTime, pump: Pump | None, coalescer: Coalescer | None) -> None:
         self._reactor = reactor
         self._pump = pump
+        self._coalescer = coalescer
 
     def relay(self, source: ITransport, sink: ITransport, observer: IRelayObserver, bulk: bool) -> IRelayedHalf:
         """See :meth:`IStreamRelay.relay`."""
@@ -33,20 +35,31 @@ class StreamRelay:
             source_socket = raw_socket(source)
             sink_socket = raw_socket(sink)
             if source_socket is not None and sink_socket is not None:
-                return self._pump.relay(source_socket, sink_socket, cast("SocketTransport", sink), observer, bulk)
+                sink_transport = cast("SocketTransport", sink)
+                if self._coalescer is not None and not bulk:
+                    return self._coalescer.relay(source_socket, sink_socket, sink_transport, observer)
+                return self._pump.relay(source_socket, sink_socket, sink_transport, observer, bulk)
         return PortableHalf(self._reactor, cast("StreamTransport", source), cast("StreamTransport", sink), observer)
 
     def close(self) -> None:
         """See :meth:`IStreamRelay.close`."""
+        if self._coalescer is not None:
+            self._coalescer.close()
         if self._pump is not None:
             self._pump.close()
 
 
-def build_relay(reactor: Reactor) -> StreamRelay:
-    """The best relay that this platform has: the pump where there is epoll, else Twisted's transports alone."""
+def build_relay(reactor: Reactor, flush_interval: float = 0.0) -> StreamRelay:
+    """The best relay that this platform has: the pump where there is epoll, else Twisted's transports alone.
+
+    :param flush_interval: seconds that small writes of a fast stream (not a ``bulk`` one) may wait for company, which
+        saves most of the relay's CPU at some latency; 0 relays all at once. Without a pump it means nothing.
+    """
     if not hasattr(select, "epoll"):
-        return StreamRelay(reactor, None)
-    # The pump's module needs epoll to be imported.
+        return StreamRelay(reactor, None, None)
+    # These can only be imported where there is epoll.
+    from srsproxy.relay.coalescing import Coalescer
     from srsproxy.relay.pump import Pump
 
-    return StreamRelay(reactor, Pump(reactor))
+    pump = Pump(reactor)
+    return StreamRelay(reactor, pump, Coalescer(reactor, pump, flush_interval) if flush_interval > 0 else None)
