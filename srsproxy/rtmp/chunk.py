@@ -78,8 +78,8 @@ class _ChunkStream:
 class ChunkReader:
     """Feed :meth:`receive_data`, then take messages from :meth:`next_message` until there is none.
 
-    SetChunkSize takes effect by itself; it is returned like any other message. So are empty messages, for which a caller
-    should have no use.
+    SetChunkSize takes effect by itself; it is returned like any other message. So are empty messages, although they mean
+    nothing to SRS and should mean nothing to the caller.
 
     Memory is bounded by the limits: payloads of unfinished messages by twice ``max_message_size``, and about as much
     again for the bytes behind the last message (more if chunks are smaller than their headers), plus what one read

@@ -43,7 +43,6 @@ from srsproxy.errors import (
     Refused,
     SrsProxyError,
     describe,
-    log_failure,
     outcome_of,
 )
 from srsproxy.interfaces import IRelayedHalf, IRelayObserver, IStreamConnection
@@ -222,10 +221,9 @@ class RtmpClient(Protocol):
 
     def _routing_failed(self, failure: Failure) -> None:
         self._routing = None
-        if self.session.outcome is None:
+        # Only the end of the session cancels its routing.
+        if not failure.check(CancelledError):
             self._fail(failure)
-        elif not failure.check(CancelledError):
-            log_failure(self._log, self._doing, failure)
 
     def _join(self, upstream: Upstream) -> None:
         """Both sides have said all that they had to say to us: let them talk to each other."""
@@ -436,8 +434,9 @@ class RtmpClient(Protocol):
             return
         self._cancel_deadline()
         self._stop_relay()
-        if self._routing is not None:
-            self._routing.cancel()
+        routing, self._routing = self._routing, None
+        if routing is not None:
+            routing.cancel()
         self._drop_upstream()
         self._server.close_session(self.session, outcome, error)
 

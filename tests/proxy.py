@@ -1,0 +1,125 @@
+"""A proxy and its origins in this process, on loopback, for tests that see both sides."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IListeningPort, IReactorTCP
+from twisted.internet.task import deferLater
+
+from srsproxy.balancer.memory import MemoryLoadBalancer
+from srsproxy.balancer.model import Origin
+from srsproxy.balancer.policy import POLICIES
+from srsproxy.config import Settings
+from srsproxy.demo.origin import DemoOrigin
+from srsproxy.limits import ConnectionLimits
+from srsproxy.outcome import Outcome
+from srsproxy.relay.stream import build_relay
+from srsproxy.rtmp.server import RtmpServer
+from srsproxy.stats import Stats
+from tests.rtmp_client import PATIENCE, RtmpTestClient
+
+
+async def until(reactor: Any, true: Any, what: str) -> None:
+    """Wait until ``true()``: looked at again whenever the reactor has gone round, for :data:`PATIENCE` seconds."""
+    begin = reactor.seconds()
+    while not true():
+        if reactor.seconds() - begin > PATIENCE:
+            raise AssertionError(f"not within {PATIENCE:g} s: {what}")
+        await deferLater(reactor, 0.001)
+
+
+class ProxyUnderTest:
+    """An RTMP server with a balancer of its own, and demo origins; use it with ``async with``.
+
+    :param settings: changes to the default settings.
+    """
+
+    def __init__(self, reactor: Any, **settings: Any) -> None:
+        self.reactor = reactor
+        self.settings = replace(Settings(), **settings)
+        self.stats = Stats()
+        self.origins: list[DemoOrigin] = []
+        self.balancer = MemoryLoadBalancer(
+            reactor,
+            origin_lifetime=self.settings.origin_lifetime,
+            pick_lifetime=self.settings.pick_lifetime,
+            hls_lifetime=self.settings.hls_lifetime,
+            webrtc_lifetime=self.settings.webrtc_lifetime,
+            set_aside=self.settings.origin_set_aside,
+            down_after=self.settings.origin_down_after,
+            policy=POLICIES[self.settings.pick_policy],
+            random=random.Random(1),
+        )
+        self.relay = build_relay(reactor)
+        limits = ConnectionLimits(
+            self.settings.max_connections,
+            self.settings.max_connections_per_address,
+            self.settings.max_pending_per_address,
+        )
+        self.server = RtmpServer(reactor, self.settings, self.balancer, self.relay, self.stats, limits)
+        self._ports: list[IListeningPort] = []
+        self._clients: list[RtmpTestClient] = []
+
+    async def __aenter__(self) -> ProxyUnderTest:
+        self.port = self.listen("127.0.0.1")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for client in self._clients:
+            if client.lost is None:
+                await client.abort()
+        for port in self._ports:
+            await maybeDeferred(port.stopListening)
+        drained = self.server.drain()
+        self.server.abort()
+        await drained
+        self.relay.close()
+        for origin in self.origins:
+            if origin.running:
+                await origin.stopService()
+
+    def listen(self, interface: str) -> int:
+        """One more port for clients; its number."""
+        return self.listening(IReactorTCP(self.reactor).listenTCP(0, self.server, interface=interface))
+
+    def listening(self, port: IListeningPort) -> int:
+        """A port that was opened for :attr:`server`, to be closed in the end; its number."""
+        self._ports.append(port)
+        address = port.getHost()
+        return address.port if isinstance(address, (IPv4Address, IPv6Address)) else 0
+
+    async def add_origin(self, name: str, **parameters: Any) -> DemoOrigin:
+        """Start a demo origin and register it."""
+        origin = DemoOrigin(self.reactor, name=name, **parameters)
+        origin.startService()
+        self.origins.append(origin)
+        await self.balancer.register(origin.registration)
+        return origin
+
+    async def add_endpoint(self, name: str, *rtmp: str, ip: str = "127.0.0.1") -> Origin:
+        """Register an origin that is no demo origin, by what it announces."""
+        origin = Origin(ip=ip, server=name, service="service", pid="1", rtmp=rtmp)
+        await self.balancer.register(origin)
+        return origin
+
+    async def client(self, host: str = "127.0.0.1", port: int | None = None) -> RtmpTestClient:
+        """A client connected to the proxy; closed in the end if the test has not."""
+        client = await RtmpTestClient.connect(self.reactor, host, port or self.port)
+        self._clients.append(client)
+        return client
+
+    async def ended(self, outcome: Outcome, times: int = 1) -> None:
+        """Wait until so many sessions have ended like this."""
+        await until(self.reactor, lambda: self.stats.ended["rtmp", outcome] >= times, f"{times} x {outcome.value}")
+
+    def pause(self, seconds: float) -> Deferred[None]:
+        """For what must not happen meanwhile."""
+        return deferLater(self.reactor, seconds)
