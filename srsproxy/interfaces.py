@@ -106,11 +106,12 @@ class IStreamRelay(Interface):
 
         The caller has paused ``source`` (``pauseProducing``) from within ``dataReceived`` or while nothing can arrive,
         has written what it had already read, and writes no more to ``sink`` until the half ended or was stopped.
-        ``sink`` must have no producer registered, and gets none from the caller. When the sink takes no more, the source
-        is not read any more, so memory is bounded by the kernel's buffers. When the source's peer half-closes, the
-        sink's write side is closed after the last byte. Apart from that the relay closes nothing; whoever closes one of
-        the two transports stops the half first, or as soon as it learns that the transport is closed
-        (``connectionLost``).
+        ``sink`` must have no producer registered, and gets none from the caller. When the sink takes no more, the
+        source is not read any more, so memory is bounded by the kernel's buffers.
+
+        The relay closes nothing. When the source's peer has half-closed and the last byte is with the sink, the
+        observer is told, and may pass that on (:func:`srsproxy.relay.handover.close_write`). Whoever closes one of the
+        two transports stops the half first, or as soon as it learns that the transport is closed (``connectionLost``).
 
         While the half runs, the source's protocol passes what it is told to the half: see
         :meth:`IRelayedHalf.data_received`.

@@ -64,7 +64,6 @@ class PumpHalf:
         "_receive",
         "_residue",
         "_send",
-        "_sink_transport",
         "_watcher",
         "relayed",
         "sink",
@@ -87,7 +86,6 @@ class PumpHalf:
         # Kept because a closed socket does not tell its number any more, and the watcher's tables go by numbers.
         self.source_fd = source.fileno()
         self.sink_fd = sink.fileno()
-        self._sink_transport = sink_transport
         self._observer: IRelayObserver | None = observer
         self._residue = b""
         self.relayed = 0
@@ -173,12 +171,6 @@ class PumpHalf:
             return
         self._drop_residue()
         self._finish()
-        if reason is EndReason.EOF:
-            if self.sink.fileno() < 0:
-                # Its owner closed it and has not stopped us.
-                reason = EndReason.SINK_LOST
-            else:
-                self._sink_transport.loseWriteConnection()
         with _log.failureHandler("telling that a relayed direction ended"):
             observer.relay_ended(self, reason)
 

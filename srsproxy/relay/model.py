@@ -7,7 +7,7 @@ class EndReason(Enum):
     """How one relayed direction ended."""
 
     EOF = "eof"
-    """The source's peer closed its write side; all bytes were delivered and the sink's write side was closed."""
+    """The source's peer closed its write side, and the sink has been given all bytes. Nothing was closed here."""
 
     SOURCE_LOST = "source-lost"
     """The source's connection broke."""

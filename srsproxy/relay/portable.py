@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from srsproxy.interfaces import IRelayedHalf
-from srsproxy.relay.handover import StreamTransport, close_write
+from srsproxy.relay.handover import StreamTransport
 from srsproxy.relay.model import EndReason
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ class PortableHalf:
         if self._observer is None or self._sink_lost:
             return
         self._sink.unregisterProducer()
-        close_write(self._sink)
         self._tell(EndReason.EOF)
 
     # --- IPushProducer, as the sink sees its half
