@@ -87,10 +87,13 @@ def log_observer(out: IO[Any], log_format: LogFormat, threshold: LogThreshold) -
 
 
 def twistd_observer(twistd: Mapping[str, Any], log_format: LogFormat, threshold: LogThreshold) -> ILogObserver | None:
-    """The observer for the log that twistd's options ask for, by twistd's own rules; None if twistd will refuse them.
+    """The observer for the log that twistd's options ask for, by twistd's own rules; None if another is asked for with
+    ``--logger``, or if twistd will refuse the options.
 
     Syslog gets text whatever the format; its level is what :class:`twisted.python.syslog.SyslogObserver` makes of it.
     """
+    if twistd["logger"] is not None:
+        return None
     if twistd["syslog"]:
         from twisted.python.syslog import SyslogObserver  # not on every platform
 
@@ -133,7 +136,7 @@ def _json_line(event: LogEvent) -> str | None:
     line: dict[str, object] = {
         "time": time,
         "level": event["log_level"].name,
-        "namespace": event.get("log_namespace", ""),
+        "namespace": event["log_namespace"],
     }
     if "context" in event:
         line["context"] = event["context"]

@@ -20,6 +20,7 @@ from srsproxy.config import SETTINGS, Setting, Settings, explain_unknown
 from srsproxy.errors import ConfigError, describe
 from srsproxy.forced_exit import ForcedExit
 from srsproxy.log import twistd_observer
+from srsproxy.service import build
 
 _log = Logger()
 
@@ -115,8 +116,6 @@ def makeService(options: Options) -> IService:
     :raises SystemExit: a setting asks for what cannot be; one line says what.
     """
     from twisted.internet import reactor
-
-    from srsproxy.service import build
 
     settings = options.settings
     for name in settings.unknown_names:
