@@ -28,7 +28,7 @@ DEFAULT_CHUNK_SIZE = 128
 """Bytes of payload in a chunk until a SetChunkSize says otherwise."""
 
 MAX_CHUNK_STREAMS = 64
-"""Chunk streams that one peer may use; each costs about 300 bytes of state. Encoders use 3 to 6 of the 65598."""
+"""Chunk streams that one peer may use; each costs about 400 bytes of state. Encoders use 3 to 6 of the 65598."""
 
 MIN_CHUNK_SIZE = 128
 """The smallest chunk size that SRS takes from its clients."""
@@ -78,8 +78,8 @@ class _ChunkStream:
 class ChunkReader:
     """Feed :meth:`receive_data`, then take messages from :meth:`next_message` until there is none.
 
-    SetChunkSize takes effect by itself; it is returned like any other message. So are empty messages, although they mean
-    nothing to SRS and should mean nothing to the caller.
+    SetChunkSize takes effect by itself; it is returned like any other message. So are empty messages, which a caller
+    should ignore as SRS does.
 
     Memory is bounded by the limits: payloads of unfinished messages by twice ``max_message_size``, and about as much
     again for the bytes behind the last message (more if chunks are smaller than their headers), plus what one read
