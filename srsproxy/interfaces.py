@@ -10,7 +10,6 @@ from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import ITransport
 
     from srsproxy.balancer.model import HlsSession, Origin, Surface, WebRtcSession
     from srsproxy.relay.model import EndReason
@@ -66,6 +65,10 @@ class ILoadBalancer(Interface):
         and then, lest a client that roams late is not known any more."""
 
 
+class IStreamConnection(ITCPTransport, IConsumer, IPushProducer):
+    """What Twisted's TCP transports provide, and what wraps them (TLS, ``haproxy:``), in one name."""
+
+
 class IRelayObserver(Interface):
     """Told what becomes of one relayed direction."""
 
@@ -101,7 +104,7 @@ class IRelayedHalf(Interface):
 class IStreamRelay(Interface):
     """Moves the bytes of one direction, from one Twisted stream transport to another, knowing no protocol."""
 
-    def relay(source: ITransport, sink: ITransport, observer: IRelayObserver, bulk: bool) -> IRelayedHalf:
+    def relay(source: IStreamConnection, sink: IStreamConnection, observer: IRelayObserver, bulk: bool) -> IRelayedHalf:
         """Relay everything that arrives at ``source`` to ``sink``, after all that was written to ``sink`` before.
 
         The caller has paused ``source`` (``pauseProducing``) from within ``dataReceived`` or while nothing can arrive,
@@ -122,10 +125,6 @@ class IStreamRelay(Interface):
 
     def close() -> None:
         """Release what all directions share. Halves that still run are stopped; their observers are not told."""
-
-
-class IStreamConnection(ITCPTransport, IConsumer, IPushProducer):
-    """What Twisted's TCP transports provide, and what wraps them (TLS, ``haproxy:``), in one name."""
 
 
 class IMediaServer(Interface):

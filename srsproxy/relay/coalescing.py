@@ -24,8 +24,7 @@ from srsproxy.relay.pump import MAX_BATCH, Pump, serve_all
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-    from srsproxy.interfaces import IRelayObserver
-    from srsproxy.relay.handover import SocketTransport
+    from srsproxy.interfaces import IRelayObserver, IStreamConnection
 
 ENTRY_READS: Final = 64
 """A direction that is read so often within :data:`ENTRY_SPAN` is worth delaying; audio alone (47 frames a second) is
@@ -52,7 +51,7 @@ class CoalescingHalf(PumpHalf):
         coalescer: Coalescer,
         source: socket.socket,
         sink: socket.socket,
-        sink_transport: SocketTransport,
+        sink_transport: IStreamConnection,
         observer: IRelayObserver,
     ) -> None:
         self._coalescer = coalescer
@@ -87,7 +86,7 @@ class Coalescer:
         self.pipes = pump.pipes
 
     def relay(
-        self, source: socket.socket, sink: socket.socket, sink_transport: SocketTransport, observer: IRelayObserver
+        self, source: socket.socket, sink: socket.socket, sink_transport: IStreamConnection, observer: IRelayObserver
     ) -> CoalescingHalf:
         """As :meth:`Pump.relay`."""
         return CoalescingHalf(self, source, sink, sink_transport, observer)

@@ -10,12 +10,12 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from srsproxy.interfaces import IRelayedHalf
-from srsproxy.relay.handover import SinkDrain, SocketTransport
+from srsproxy.relay.handover import SinkDrain
 from srsproxy.relay.model import EndReason
 from srsproxy.relay.pipes import PIPE_CAPACITY, Pipe, PipePool
 
 if TYPE_CHECKING:
-    from srsproxy.interfaces import IRelayObserver
+    from srsproxy.interfaces import IRelayObserver, IStreamConnection
 
 _log = Logger()
 
@@ -77,7 +77,7 @@ class PumpHalf:
         watcher: Watcher,
         source: socket.socket,
         sink: socket.socket,
-        sink_transport: SocketTransport,
+        sink_transport: IStreamConnection,
         observer: IRelayObserver,
     ) -> None:
         self._watcher = watcher
@@ -203,7 +203,7 @@ class SplicingHalf(PumpHalf):
         watcher: Watcher,
         source: socket.socket,
         sink: socket.socket,
-        sink_transport: SocketTransport,
+        sink_transport: IStreamConnection,
         observer: IRelayObserver,
     ) -> None:
         self._pipe: Pipe | None = None

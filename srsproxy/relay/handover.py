@@ -8,52 +8,34 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IProducer, IPullProducer, ISSLTransport, ISystemHandle
+from twisted.internet.interfaces import IPullProducer, ISSLTransport, ISystemHandle
 from zope.interface import implementer
 
-
-class StreamTransport(Protocol):
-    """What the relay uses of any Twisted stream transport."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def loseConnection(self) -> None: ...
-
-    def registerProducer(self, producer: IProducer, streaming: bool) -> None: ...
-
-    def unregisterProducer(self) -> None: ...
-
-    def pauseProducing(self) -> None: ...
-
-    def resumeProducing(self) -> None: ...
-
-
-class SocketTransport(StreamTransport, Protocol):
-    """What it uses beyond that of one that :func:`raw_socket` knows a socket of, wrapped or not."""
-
-    def startWriting(self) -> None: ...
-
-    def loseWriteConnection(self) -> None: ...
+if TYPE_CHECKING:
+    from srsproxy.interfaces import IStreamConnection
 
 
 def raw_socket(transport: object) -> socket.socket | None:
     """The kernel's socket behind ``transport`` if its bytes are those of the stream, else ``None``.
 
     Wrappers that leave the bytes alone (``haproxy:`` endpoints) hand out the socket of what they wrap. A TLS transport
-    has none in this sense: its handle is OpenSSL's, or its bytes are ciphertext (``startTLS``).
+    has none in this sense: its handle is OpenSSL's, or its bytes are ciphertext (``startTLS``). Nor has a closed one.
     """
     if ISSLTransport.providedBy(transport) or not ISystemHandle.providedBy(transport):
         return None
-    handle = ISystemHandle(transport).getHandle()
+    try:
+        handle = ISystemHandle(transport).getHandle()
+    except AttributeError:
+        return None  # This is how Twisted's transports say that they are closed.
     return handle if isinstance(handle, socket.socket) else None
 
 
-def close_write(transport: StreamTransport) -> None:
+def close_write(transport: IStreamConnection) -> None:
     """Close the write side once all is written; all of the connection where that has no such thing, as in TLS."""
     if raw_socket(transport) is not None:
-        cast("SocketTransport", transport).loseWriteConnection()
+        transport.loseWriteConnection()
     else:
         transport.loseConnection()
 
@@ -68,7 +50,7 @@ class SinkDrain:
 
     __slots__ = ("_asked", "_drained", "_lost", "_sink")
 
-    def __init__(self, sink: SocketTransport, drained: Callable[[], object], lost: Callable[[], object]) -> None:
+    def __init__(self, sink: IStreamConnection, drained: Callable[[], object], lost: Callable[[], object]) -> None:
         """
         :param drained: called once, never from within :meth:`start`, when the buffer is empty.
         :param lost: called instead when the connection is or goes away; possibly from within :meth:`start`.
@@ -90,8 +72,8 @@ class SinkDrain:
         """The transport asks for data: first on registration, then whenever its buffer has run empty."""
         if not self._asked:
             self._asked = True
-            # An empty buffer would never be found empty again; this makes the transport look at it.
-            self._sink.startWriting()
+            # The buffer may be empty already; writing nothing makes the transport look at it.
+            self._sink.writeSequence([b""])
         else:
             self._sink.unregisterProducer()
             self._drained()

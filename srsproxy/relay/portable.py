@@ -13,13 +13,12 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from srsproxy.interfaces import IRelayedHalf
-from srsproxy.relay.handover import StreamTransport
 from srsproxy.relay.model import EndReason
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
-    from srsproxy.interfaces import IRelayObserver
+    from srsproxy.interfaces import IRelayObserver, IStreamConnection
 
 _log = Logger()
 
@@ -32,7 +31,7 @@ class PortableHalf:
     __slots__ = ("_observer", "_reactor", "_sink", "_sink_lost", "_source", "relayed")
 
     def __init__(
-        self, reactor: IReactorTime, source: StreamTransport, sink: StreamTransport, observer: IRelayObserver
+        self, reactor: IReactorTime, source: IStreamConnection, sink: IStreamConnection, observer: IRelayObserver
     ) -> None:
         self._reactor = reactor
         self._source = source

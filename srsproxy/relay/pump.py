@@ -33,8 +33,7 @@ from srsproxy.relay.pipes import PipePool
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from srsproxy.interfaces import IRelayObserver
-    from srsproxy.relay.handover import SocketTransport
+    from srsproxy.interfaces import IRelayObserver, IStreamConnection
 
 _log = Logger()
 
@@ -87,7 +86,7 @@ class Pump:
         self,
         source: socket.socket,
         sink: socket.socket,
-        sink_transport: SocketTransport,
+        sink_transport: IStreamConnection,
         observer: IRelayObserver,
         bulk: bool,
     ) -> PumpHalf:

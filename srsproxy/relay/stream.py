@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import select
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from zope.interface import implementer
 
@@ -12,11 +12,10 @@ from srsproxy.relay.handover import raw_socket
 from srsproxy.relay.portable import PortableHalf
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorTime, ITransport
+    from twisted.internet.interfaces import IReactorTime
 
-    from srsproxy.interfaces import IRelayedHalf, IRelayObserver
+    from srsproxy.interfaces import IRelayedHalf, IRelayObserver, IStreamConnection
     from srsproxy.relay.coalescing import Coalescer
-    from srsproxy.relay.handover import SocketTransport, StreamTransport
     from srsproxy.relay.pump import Pump, Reactor
 
 
@@ -29,17 +28,18 @@ class StreamRelay:
         self._pump = pump
         self._coalescer = coalescer
 
-    def relay(self, source: ITransport, sink: ITransport, observer: IRelayObserver, bulk: bool) -> IRelayedHalf:
+    def relay(
+        self, source: IStreamConnection, sink: IStreamConnection, observer: IRelayObserver, bulk: bool
+    ) -> IRelayedHalf:
         """See :meth:`IStreamRelay.relay`."""
         if self._pump is not None:
             source_socket = raw_socket(source)
             sink_socket = raw_socket(sink)
             if source_socket is not None and sink_socket is not None:
-                sink_transport = cast("SocketTransport", sink)
                 if self._coalescer is not None and not bulk:
-                    return self._coalescer.relay(source_socket, sink_socket, sink_transport, observer)
-                return self._pump.relay(source_socket, sink_socket, sink_transport, observer, bulk)
-        return PortableHalf(self._reactor, cast("StreamTransport", source), cast("StreamTransport", sink), observer)
+                    return self._coalescer.relay(source_socket, sink_socket, sink, observer)
+                return self._pump.relay(source_socket, sink_socket, sink, observer, bulk)
+        return PortableHalf(self._reactor, source, sink, observer)
 
     def close(self) -> None:
         """See :meth:`IStreamRelay.close`."""
