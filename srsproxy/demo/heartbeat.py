@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.error import ConnectError, ConnectionClosed
+from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -34,6 +33,10 @@ _log = Logger()
 
 
 class HeartbeatFailed(SrsProxyError):
+    """A heartbeat was not answered."""
+
+
+class HeartbeatRefused(HeartbeatFailed):
     """The proxy did not take a heartbeat; the text says what it answered."""
 
 
@@ -48,39 +51,44 @@ class Heartbeat(Service):
         self._reactor = reactor
         self._url = url
         self._origin = origin
-        self._agent = Agent(reactor)
+        self._agent = Agent(reactor, connectTimeout=TIMEOUT / 2)
         self._beat = LoopingCall(self._send_and_tell)
         self._beat.clock = reactor
 
     def startService(self) -> None:
         """Send the first heartbeat."""
         Service.startService(self)
-        self._beat.start(INTERVAL)
+        self._stopped = self._beat.start(INTERVAL)
 
-    def stopService(self) -> None:
-        """Send no more; the proxy is not told."""
+    def stopService(self) -> Deferred[LoopingCall]:
+        """Send no more; the proxy is not told. Fires when the last one is through."""
         Service.stopService(self)
         self._beat.stop()
+        return self._stopped
 
     async def send(self) -> None:
         """Send one heartbeat.
 
-        :raises HeartbeatFailed: it did not arrive, or was refused.
+        :raises HeartbeatFailed: it was not answered, or refused (:class:`HeartbeatRefused`).
         """
-        sent = Deferred.fromCoroutine(self._post()).addTimeout(TIMEOUT, self._reactor)
+        posted = Deferred.fromCoroutine(self._post()).addTimeout(TIMEOUT, self._reactor, self._late)
         try:
-            code, answer = await sent
-        except (ConnectError, ConnectionClosed, ResponseFailed, DeferredTimeout) as error:
+            code, answer = await posted
+        except (ConnectError, ConnectionClosed, DNSLookupError, ResponseFailed) as error:
             raise HeartbeatFailed(f"POST {self._url}") from error
         if code != OK:
             text = answer.decode("utf-8", "replace")[:_MAX_TOLD]
-            raise HeartbeatFailed(f"POST {self._url}: answered {code} {text!r}")
+            raise HeartbeatRefused(f"POST {self._url}: answered {code} {text!r}")
 
     async def _post(self) -> tuple[int, bytes]:
         headers = Headers({b"Content-Type": [b"application/json"]})
         body = _Body(json.dumps(_heartbeat(self._origin)).encode())
         response = await self._agent.request(b"POST", self._url.encode(), headers, body)
         return response.code, await readBody(response)
+
+    def _late(self, _result: object, timeout: float) -> NoReturn:
+        """Whatever becomes of a request that was cancelled for its time."""
+        raise HeartbeatFailed(f"POST {self._url}: no answer within {timeout:g} s")
 
     def _send_and_tell(self) -> Deferred[None]:
         sent = Deferred.fromCoroutine(self.send())
