@@ -92,8 +92,8 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def wheel(source: Path, tmp_path: Path) -> Path:
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, source]
-    run(*command, cwd=tmp_path)
+    build = (sys.executable, "-m", "build", "--wheel", "--no-isolation")
+    run(*build, "--outdir", tmp_path, source, cwd=tmp_path)
     return next(tmp_path.glob("*.whl"))
 
 
