@@ -23,6 +23,8 @@ _PARAM_SEPARATOR = re.compile("&&|[=,&;]")
 _QUERY_OR_FRAGMENT = re.compile("[?#]")
 _BLANKS = str.maketrans("", "", " \r\n\t")
 _MAX_PORT = 65535
+_TOLD = 200
+"""Characters of a name that an error tells; a peer may send many thousands."""
 
 # What SRS's URL parser takes. The rest matters too: a stream name that it does not take is handled in another way.
 _URL = re.compile(
@@ -141,7 +143,7 @@ def from_rtmp(tc_url: str, stream: str, vhosts: frozenset[str]) -> StreamKey:
     """
     at_connect = _read(tc_url, "", None)
     if at_connect is None:
-        raise PeerError(f"tcUrl {tc_url!r} is not usable")
+        raise PeerError(f"tcUrl {tc_url[:_TOLD]!r} is not usable")
     reading = _read(tc_url, stream, at_connect) or replace(at_connect, stream=stream)
     app, name = reading.app, reading.stream
     if not name and app != DEFAULT_APP:
@@ -151,6 +153,6 @@ def from_rtmp(tc_url: str, stream: str, vhosts: frozenset[str]) -> StreamKey:
             name = reading.param.partition("/")[2]
     app, name = app.strip("/"), name.translate(_BLANKS).strip("/")
     if not app or not name:
-        raise PeerError(f"tcUrl {tc_url!r} with stream name {stream!r} names no stream")
+        raise PeerError(f"tcUrl {tc_url[:_TOLD]!r} with stream name {stream[:_TOLD]!r} names no stream")
     app, _, name = f"{app}/{strip_extension(name)}".rpartition("/")
     return StreamKey(fold_vhost(reading.vhost, vhosts), app, name)

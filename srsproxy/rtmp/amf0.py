@@ -135,7 +135,7 @@ class _Decoder:
             marker = self._byte()
             if marker == _Marker.OBJECT_END:
                 if name:
-                    raise PeerError(f"AMF0 object end with the name {name!r} at byte {self.offset - 1}")
+                    raise PeerError(f"AMF0 object end behind a name at byte {self.offset - 1}")
                 return
             into[name] = self._value(marker)
 

@@ -93,7 +93,7 @@ def parse_command(message: Message, *, limits: Limits = DEFAULT_LIMITS) -> Comma
         raise PeerError("a command has no name")
     transaction_id = values[1] if len(values) > 1 else None
     if not isinstance(transaction_id, float):
-        raise PeerError(f"command {name!r} has no transaction id")
+        raise PeerError(f"command {name[:64]!r} has no transaction id")
     return Command(name, transaction_id, tuple(values[2:]))
 
 
