@@ -17,8 +17,8 @@ cannot come any more, because the peer has closed the connection, raises :class:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Final, Literal, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Literal, Self
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
@@ -43,8 +43,6 @@ from srsproxy.rtmp.message import (
     set_chunk_size,
     user_control,
 )
-
-T = TypeVar("T")
 
 Style = Literal["fmle", "haivision", "flash"]
 """How a publisher names its stream (wire-facts 2.4)."""
@@ -115,13 +113,11 @@ def media_frame(number: int) -> tuple[MessageType, bytes]:
     return MessageType.VIDEO, first + b"\x01\x00\x00\x00" + len(nal_unit).to_bytes(4, "big") + nal_unit
 
 
-class RtmpTestClient(Protocol):
-    """See the module's text. Made by :meth:`connect`.
+class RawClient(Protocol):
+    """One TCP connection, and the bytes that come. Made by :meth:`connect`.
 
-    :ivar received: every byte that the peer has sent, its handshake included.
-    :ivar messages: every message that the peer has sent, consumed by a method that waits or not.
+    :ivar received: every byte that the peer has sent.
     :ivar lost: how the connection ended, ``None`` while it is open.
-    :ivar chunk_writer: writes what the methods send; :meth:`set_chunk_size` keeps it right.
     """
 
     transport: IStreamConnection
@@ -129,40 +125,21 @@ class RtmpTestClient(Protocol):
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self.received = bytearray()
-        self.messages: list[Message] = []
         self.lost: Failure | None = None
-        self.chunk_writer = ChunkWriter()
-        self.frames_sent = 0
-        self._reader = ChunkReader(max_message_size=_MAX_MESSAGE_SIZE)
-        self._consumed = 0
-        self._last_transaction = 0
-        self._shaken_hands = False
-        self._connected_app: str | None = None
         self._waiting: list[Deferred[None]] = []
 
     @classmethod
-    async def connect(cls, reactor: Any, host: str, port: int) -> RtmpTestClient:
+    async def connect(cls, reactor: Any, host: str, port: int) -> Self:
         """Connect over TCP; nothing is sent."""
         client = cls(reactor)
         await connectProtocol(HostnameEndpoint(reactor, host, port, timeout=PATIENCE), client)
         return client
 
-    # The protocol
-
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)
 
     def dataReceived(self, data: bytes) -> None:
-        before = len(self.received)
         self.received += data
-        chunks = bytes(self.received[max(before, HANDSHAKE_SIZE) :])
-        try:
-            self._reader.receive_data(chunks)
-            while (message := self._reader.next_message()) is not None:
-                self.messages.append(message)
-        except PeerError as error:
-            self._end(Failure(error))
-            self.transport.abortConnection()
         self._wake()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -178,8 +155,6 @@ class RtmpTestClient(Protocol):
         for waiter in waiting:
             waiter.callback(None)
 
-    # Sending
-
     @property
     def local_address(self) -> str:
         """The client's end of the connection, as ``127.0.0.1:40000``."""
@@ -191,6 +166,89 @@ class RtmpTestClient(Protocol):
     def send(self, data: bytes) -> None:
         """Send bytes as they are."""
         self.transport.write(data)
+
+    def pause(self) -> None:
+        """Read nothing more, so that the peer's sending comes to a stop."""
+        self.transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Read again."""
+        self.transport.resumeProducing()
+
+    def close_write(self) -> None:
+        """Send FIN; what the peer sends is still read."""
+        self.transport.loseWriteConnection()
+
+    async def close(self) -> None:
+        """Close in an orderly way, and wait until it is done."""
+        self.transport.loseConnection()
+        await self.wait_closed()
+
+    async def abort(self) -> None:
+        """Reset the connection, and wait until it is gone."""
+        self.transport.abortConnection()
+        await self.wait_closed()
+
+    async def wait_closed(self) -> bool:
+        """Wait for the connection's end; whether that was orderly (FIN, not a reset)."""
+        await self._wait_until(lambda: self.lost is not None, "end of the connection")
+        return self.lost is not None and self.lost.check(ConnectionDone) is not None
+
+    async def wait_received(self, size: int) -> bytes:
+        """The first ``size`` bytes that the peer sent."""
+        await self._wait_until(lambda: len(self.received) >= size, f"{size} bytes")
+        return bytes(self.received[:size])
+
+    async def _wait_until(self, satisfied: Callable[[], bool], what: str) -> None:
+        async def wait() -> None:
+            while not satisfied():
+                if self.lost is not None:
+                    raise PeerClosed(f"waiting for {what}; {self._told()}") from self.lost.value
+                waiter: Deferred[None] = Deferred()
+                self._waiting.append(waiter)
+                await waiter
+
+        try:
+            await Deferred.fromCoroutine(wait()).addTimeout(PATIENCE, self._reactor)
+        except DeferredTimeout:
+            raise NothingCame(f"no {what} within {PATIENCE:g} s; {self._told()}") from None
+
+    def _told(self) -> str:
+        """What the peer has said, for errors."""
+        return f"{len(self.received)} bytes came"
+
+
+class RtmpTestClient(RawClient):
+    """See the module's text.
+
+    :ivar messages: every message that the peer has sent, consumed by a method that waits or not.
+    :ivar chunk_writer: writes what the methods send; :meth:`set_chunk_size` keeps it right.
+    :ivar frames_sent: how many frames :meth:`send_media` has sent.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor)
+        self.messages: list[Message] = []
+        self.chunk_writer = ChunkWriter()
+        self.frames_sent = 0
+        self._reader = ChunkReader(max_message_size=_MAX_MESSAGE_SIZE)
+        self._consumed = 0
+        self._last_transaction = 0
+        self._shaken_hands = False
+        self._connected_app: str | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        chunks_begin = max(0, HANDSHAKE_SIZE - len(self.received))
+        try:
+            self._reader.receive_data(data[chunks_begin:])
+            while (message := self._reader.next_message()) is not None:
+                self.messages.append(message)
+        except PeerError as error:
+            self._end(Failure(error))
+            self.transport.abortConnection()
+        super().dataReceived(data)
+
+    # Sending
 
     def send_message(self, csid: int, type: int, msid: int, payload: bytes, timestamp: int = 0) -> None:
         """Send one message, with a full header."""
@@ -230,39 +288,7 @@ class RtmpTestClient(Protocol):
         self.send_message(csid, kind, 1, payload, self.frames_sent * FRAME_INTERVAL)
         return payload
 
-    def pause(self) -> None:
-        """Read nothing more, so that the peer's sending comes to a stop."""
-        self.transport.pauseProducing()
-
-    def resume(self) -> None:
-        """Read again."""
-        self.transport.resumeProducing()
-
-    def close_write(self) -> None:
-        """Send FIN; what the peer sends is still read."""
-        self.transport.loseWriteConnection()
-
-    async def close(self) -> None:
-        """Close in an orderly way, and wait until it is done."""
-        self.transport.loseConnection()
-        await self.wait_closed()
-
-    async def abort(self) -> None:
-        """Reset the connection, and wait until it is gone."""
-        self.transport.abortConnection()
-        await self.wait_closed()
-
     # Waiting
-
-    async def wait_closed(self) -> bool:
-        """Wait for the connection's end; whether that was orderly (FIN, not a reset)."""
-        await self._wait_until(lambda: self.lost is not None, "end of the connection")
-        return self.lost is not None and self.lost.check(ConnectionDone) is not None
-
-    async def wait_received(self, size: int) -> bytes:
-        """The first ``size`` bytes that the peer sent, its handshake included."""
-        await self._wait_until(lambda: len(self.received) >= size, f"{size} bytes")
-        return bytes(self.received[:size])
 
     async def next_message(self) -> Message:
         """The next message, whatever it is."""
@@ -319,28 +345,10 @@ class RtmpTestClient(Protocol):
             self._consumed += 1
             yield self.messages[self._consumed - 1]
 
-    async def _wait_until(self, satisfied: Callable[[], bool], what: str) -> None:
-        async def wait() -> None:
-            while not satisfied():
-                if self.lost is not None:
-                    raise PeerClosed(f"waiting for {what}; {self._told()}") from self.lost.value
-                waiter: Deferred[None] = Deferred()
-                self._waiting.append(waiter)
-                await waiter
-
-        await self._patiently(wait(), what)
-
-    async def _patiently(self, waiting: Coroutine[Deferred[Any], Any, T], what: str) -> T:
-        try:
-            return await Deferred.fromCoroutine(waiting).addTimeout(PATIENCE, self._reactor)
-        except DeferredTimeout:
-            raise NothingCame(f"no {what} within {PATIENCE:g} s; {self._told()}") from None
-
     def _told(self) -> str:
-        """What the peer has said, for errors."""
         said = [parse_command(message) for message in self.messages if is_command(message)]
         commands = ", ".join(f"{command.name} {status_code(command)}".strip() for command in said)
-        return f"{len(self.received)} bytes came, {len(self.messages)} messages, commands: {commands or 'none'}"
+        return f"{super()._told()}, {len(self.messages)} messages, commands: {commands or 'none'}"
 
     # Dialogues
 
