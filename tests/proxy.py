@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IReactorTCP
+from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 
 from srsproxy.balancer.memory import MemoryLoadBalancer
@@ -88,7 +88,7 @@ class ProxyUnderTest:
 
     def listen(self, interface: str) -> int:
         """One more port for clients; its number."""
-        return self.listening(IReactorTCP(self.reactor).listenTCP(0, self.server, interface=interface))
+        return self.listening(self.reactor.listenTCP(0, self.server, interface=interface))
 
     def listening(self, port: IListeningPort) -> int:
         """A port that was opened for :attr:`server`, to be closed in the end; its number."""

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Protocol, ServerFactory
 
 from srsproxy.config import PickPolicy
 from srsproxy.demo.origin import DemoOrigin
+from srsproxy.interfaces import IStreamConnection
 from srsproxy.outcome import Outcome
-from srsproxy.rtmp.message import MessageType
+from srsproxy.rtmp.message import Message, MessageType
 from srsproxy.rtmp.negotiation import Action
+from tests.asynchronous import in_reactor
 from tests.proxy import ProxyUnderTest, until
 from tests.rtmp_client import HANDSHAKE_SIZE, PeerClosed, RtmpTestClient, Style, is_media, status_code, status_of
-
-ensure = pytest_twisted.ensureDeferred
-
 
 GROUP = 20
 """Frames from one key frame to the next; players get nothing before one."""
@@ -26,6 +25,10 @@ GROUP = 20
 
 def proxy(**settings: Any) -> ProxyUnderTest:
     return ProxyUnderTest(reactor, **settings)
+
+
+def carrying(payload: bytes) -> Callable[[Message], bool]:
+    return lambda message: message.payload == payload
 
 
 def published(origin: DemoOrigin) -> set[str]:
@@ -61,7 +64,7 @@ async def refused(client: RtmpTestClient) -> tuple[str, str]:
 # Routing
 
 
-@ensure
+@in_reactor
 async def test_each_stream_is_on_one_origin_and_players_get_it_from_there() -> None:
     async with proxy() as under_test:
         origins = [await under_test.add_origin(name) for name in "ab"]
@@ -70,11 +73,11 @@ async def test_each_stream_is_on_one_origin_and_players_get_it_from_there() -> N
         for number, publisher in enumerate(publishers):
             player = await play(under_test, f"s{number}")
             sent = publisher.send_media(3)
-            last = await player.read(lambda message, frame=sent[-1]: message.payload == frame, "the last frame")
+            last = await player.read(carrying(sent[-1]), "the last frame")
             assert last.payload == sent[-1]
 
 
-@ensure
+@in_reactor
 @pytest.mark.parametrize("style", ["fmle", "haivision", "flash"])
 async def test_publishers_of_every_style_are_relayed(style: Style) -> None:
     async with proxy() as under_test:
@@ -83,12 +86,12 @@ async def test_publishers_of_every_style_are_relayed(style: Style) -> None:
         assert published(origin) == {"__defaultVhost__/live/s"}
         player = await play(under_test, "s")
         sent = publisher.send_media(20)
-        last = await player.read(lambda message: message.payload == sent[-1], "the last frame")
+        last = await player.read(carrying(sent[-1]), "the last frame")
         received = [message.payload for message in player.messages[: player.messages.index(last) + 1]]
         assert received[-20:] == sent
 
 
-@ensure
+@in_reactor
 async def test_the_origin_gets_every_byte_of_a_publisher_as_it_was_sent() -> None:
     async with proxy() as under_test:
         origin = await under_test.add_origin("a")
@@ -116,7 +119,7 @@ async def test_the_origin_gets_every_byte_of_a_publisher_as_it_was_sent() -> Non
         await under_test.ended(Outcome.FINISHED)
 
 
-@ensure
+@in_reactor
 async def test_what_connect_and_play_say_reaches_the_origin() -> None:
     async with proxy() as under_test:
         origin = await under_test.add_origin("a")
@@ -133,7 +136,7 @@ async def test_what_connect_and_play_say_reaches_the_origin() -> None:
         }
 
 
-@ensure
+@in_reactor
 async def test_a_client_that_sends_byte_by_byte_is_served() -> None:
     async with proxy() as under_test:
         await under_test.add_origin("a")
@@ -148,7 +151,7 @@ async def test_a_client_that_sends_byte_by_byte_is_served() -> None:
         assert status_code(await client.publish("live", "s")) == "NetStream.Publish.Start"
 
 
-@ensure
+@in_reactor
 async def test_ipv6_clients_and_origins_are_served() -> None:
     async with proxy() as under_test:
         origin = DemoOrigin(reactor, name="six")
@@ -164,7 +167,7 @@ async def test_ipv6_clients_and_origins_are_served() -> None:
 # Origins that cannot be reached
 
 
-@ensure
+@in_reactor
 async def test_an_origin_that_refuses_is_passed_over_and_the_client_does_not_notice() -> None:
     async with proxy(pick_policy=PickPolicy.LEAST_STREAMS) as under_test:
         await under_test.add_endpoint("dead", "1")
@@ -175,7 +178,7 @@ async def test_an_origin_that_refuses_is_passed_over_and_the_client_does_not_not
         assert not under_test.stats.ended
 
 
-@ensure
+@in_reactor
 async def test_an_origin_that_never_shakes_hands_is_passed_over() -> None:
     async with proxy(origin_connect_timeout=0.05) as under_test:
         silent = await under_test.add_origin("silent")
@@ -186,7 +189,7 @@ async def test_an_origin_that_never_shakes_hands_is_passed_over() -> None:
         assert len(alive.streams.published) == 3
 
 
-@ensure
+@in_reactor
 async def test_all_listeners_of_an_origin_are_tried_in_their_order() -> None:
     async with proxy() as under_test:
         origin = DemoOrigin(reactor, name="a")
@@ -197,7 +200,7 @@ async def test_all_listeners_of_an_origin_are_tried_in_their_order() -> None:
         assert published(origin) == {"__defaultVhost__/live/s"}
 
 
-@ensure
+@in_reactor
 async def test_without_any_origin_the_client_is_told_so_and_gets_no_success_before() -> None:
     async with proxy() as under_test:
         for action in ("publish", "play"):
@@ -209,7 +212,7 @@ async def test_without_any_origin_the_client_is_told_so_and_gets_no_success_befo
         await under_test.ended(Outcome.NO_ORIGIN, 2)
 
 
-@ensure
+@in_reactor
 async def test_when_no_origin_can_be_reached_the_client_is_told_so_without_their_addresses() -> None:
     async with proxy() as under_test:
         await under_test.add_endpoint("dead1", "1")
@@ -221,21 +224,25 @@ async def test_when_no_origin_can_be_reached_the_client_is_told_so_without_their
         await under_test.ended(Outcome.ORIGIN_UNREACHABLE)
 
 
-@ensure
+@in_reactor
 async def test_an_origin_that_does_not_speak_rtmp_is_unreachable() -> None:
     class Ssh(Protocol):
+        transport: IStreamConnection
+
         def connectionMade(self) -> None:
             self.transport.write(b"SSH-2.0-OpenSSH_9.2\r\n")
 
     async with proxy() as under_test:
-        port = under_test.listening(reactor.listenTCP(0, Factory.forProtocol(Ssh), interface="127.0.0.1"))
+        port = under_test.listening(
+            under_test.reactor.listenTCP(0, ServerFactory.forProtocol(Ssh), interface="127.0.0.1")
+        )
         await under_test.add_endpoint("ssh", str(port))
         client = await under_test.client()
         assert status_code(await client.publish("live", "s")) == "NetStream.Failed"
         await under_test.ended(Outcome.ORIGIN_UNREACHABLE)
 
 
-@ensure
+@in_reactor
 async def test_clients_of_a_killed_origin_are_closed_and_the_publisher_reconnects_to_another() -> None:
     async with proxy() as under_test:
         origins = [await under_test.add_origin(name) for name in "ab"]
@@ -256,7 +263,7 @@ async def test_clients_of_a_killed_origin_are_closed_and_the_publisher_reconnect
 # Refusals
 
 
-@ensure
+@in_reactor
 async def test_a_second_publisher_is_told_that_the_stream_is_in_use_and_the_first_runs_on() -> None:
     async with proxy() as under_test:
         await under_test.add_origin("a")
@@ -268,11 +275,11 @@ async def test_a_second_publisher_is_told_that_the_stream_is_in_use_and_the_firs
         assert "in use" in str(status["description"])
         assert await second.wait_closed()
         sent = first.send_media(4)
-        await player.read(lambda message: message.payload == sent[-1], "the first publisher's last frame")
+        await player.read(carrying(sent[-1]), "the first publisher's last frame")
         await under_test.ended(Outcome.REJECTED_BY_ORIGIN)
 
 
-@ensure
+@in_reactor
 @pytest.mark.parametrize(
     ("action", "code"),
     [(Action.PUBLISH, "NetStream.Publish.BadName"), (Action.PLAY, "NetStream.Play.StreamNotFound")],
@@ -295,7 +302,7 @@ async def test_what_a_hook_of_the_origin_refuses_is_told(action: Action, code: s
         await under_test.ended(Outcome.REJECTED_BY_ORIGIN)
 
 
-@ensure
+@in_reactor
 async def test_a_bad_name_is_told_with_its_reason() -> None:
     async with proxy() as under_test:
         client = await under_test.client()
@@ -305,7 +312,7 @@ async def test_a_bad_name_is_told_with_its_reason() -> None:
         await under_test.ended(Outcome.BAD_REQUEST)
 
 
-@ensure
+@in_reactor
 async def test_http_on_the_rtmp_port_is_closed_without_a_byte() -> None:
     async with proxy() as under_test:
         client = await under_test.client()
@@ -315,7 +322,7 @@ async def test_http_on_the_rtmp_port_is_closed_without_a_byte() -> None:
         await under_test.ended(Outcome.BAD_REQUEST)
 
 
-@ensure
+@in_reactor
 async def test_the_connection_limits_refuse_what_is_over_them_only() -> None:
     async with proxy(max_connections_per_address=2) as under_test:
         await under_test.add_origin("a")
@@ -332,7 +339,7 @@ async def test_the_connection_limits_refuse_what_is_over_them_only() -> None:
 # Deadlines
 
 
-@ensure
+@in_reactor
 async def test_a_thousand_connections_that_say_nothing_are_closed_at_the_deadline() -> None:
     async with proxy(rtmp_handshake_timeout=0.3) as under_test:
         clients = [await under_test.client() for _ in range(1000)]
@@ -343,7 +350,7 @@ async def test_a_thousand_connections_that_say_nothing_are_closed_at_the_deadlin
         assert all(client.received == b"" for client in clients)
 
 
-@ensure
+@in_reactor
 async def test_a_client_that_names_no_stream_is_told_so_at_the_deadline() -> None:
     async with proxy(rtmp_identify_timeout=0.2) as under_test:
         client = await under_test.client()
@@ -352,18 +359,23 @@ async def test_a_client_that_names_no_stream_is_told_so_at_the_deadline() -> Non
         await under_test.ended(Outcome.TIMEOUT)
 
 
-@ensure
+@in_reactor
 async def test_an_origin_that_never_answers_is_told_as_a_timeout_and_is_not_blamed() -> None:
     class Mute(Protocol):
         """Shakes hands, and that is all."""
 
+        transport: IStreamConnection
+        greeted = False
+
         def dataReceived(self, data: bytes) -> None:
-            if not self.__dict__.get("greeted"):
+            if not self.greeted:
                 self.greeted = True
                 self.transport.write(b"\x03" + bytes(3072))
 
     async with proxy(rtmp_origin_timeout=0.1) as under_test:
-        port = under_test.listening(reactor.listenTCP(0, Factory.forProtocol(Mute), interface="127.0.0.1"))
+        port = under_test.listening(
+            under_test.reactor.listenTCP(0, ServerFactory.forProtocol(Mute), interface="127.0.0.1")
+        )
         await under_test.add_endpoint("mute", str(port))
         client = await under_test.client()
         status = status_of(await client.publish("live", "s"))
@@ -371,7 +383,7 @@ async def test_an_origin_that_never_answers_is_told_as_a_timeout_and_is_not_blam
         await under_test.ended(Outcome.TIMEOUT)
 
 
-@ensure
+@in_reactor
 async def test_a_client_that_leaves_while_its_origin_is_dialled_leaves_nothing_behind() -> None:
     async with proxy() as under_test:
         silent = await under_test.add_origin("silent")
@@ -390,7 +402,7 @@ async def test_a_client_that_leaves_while_its_origin_is_dialled_leaves_nothing_b
 # Another stream on the same connection
 
 
-@ensure
+@in_reactor
 async def test_eight_streams_published_one_after_the_other_on_one_connection_all_play() -> None:
     async with proxy() as under_test:
         origins = [await under_test.add_origin(name) for name in "ab"]
@@ -404,13 +416,13 @@ async def test_eight_streams_published_one_after_the_other_on_one_connection_all
             client.send_media(GROUP)
             player = await play(under_test, name)
             sent = client.send_media(2)
-            await player.read(lambda message, frame=sent[-1]: message.payload == frame, "the last frame")
+            await player.read(carrying(sent[-1]), "the last frame")
             homes |= {o.name for o in origins if f"__defaultVhost__/live/{name}" in published(o)}
             assert status_code(await client.unpublish(name)) == "NetStream.Unpublish.Success"
         assert homes == {"a", "b"}
 
 
-@ensure
+@in_reactor
 async def test_a_flash_publisher_changes_its_stream_on_one_connection() -> None:
     async with proxy() as under_test:
         origins = [await under_test.add_origin(name) for name in "ab"]
@@ -424,7 +436,7 @@ async def test_a_flash_publisher_changes_its_stream_on_one_connection() -> None:
         assert sum(len(origin.visits) for origin in origins) == 8
 
 
-@ensure
+@in_reactor
 async def test_a_player_changes_its_stream_on_one_connection() -> None:
     async with proxy() as under_test:
         for name in "ab":
@@ -437,10 +449,10 @@ async def test_a_player_changes_its_stream_on_one_connection() -> None:
             assert status_code(await player.play("live", f"s{number}")) == "NetStream.Play.Start"
             await player.read_media(3)
             sent = publisher.send_media(2)
-            await player.read(lambda message, frame=sent[-1]: message.payload == frame, "the last frame")
+            await player.read(carrying(sent[-1]), "the last frame")
 
 
-@ensure
+@in_reactor
 async def test_a_second_play_without_closestream_is_served() -> None:
     async with proxy() as under_test:
         for name in "ab":
@@ -451,10 +463,10 @@ async def test_a_second_play_without_closestream_is_served() -> None:
         player.send_command("play", 9.0, None, "two", csid=8, msid=1)
         await player.read_until("onStatus")
         sent = two.send_media(2)
-        await player.read(lambda message: message.payload == sent[-1], "a frame of the second stream")
+        await player.read(carrying(sent[-1]), "a frame of the second stream")
 
 
-@ensure
+@in_reactor
 async def test_a_player_becomes_a_publisher_on_one_connection() -> None:
     async with proxy() as under_test:
         origin = await under_test.add_origin("a")
@@ -465,7 +477,7 @@ async def test_a_player_becomes_a_publisher_on_one_connection() -> None:
         assert "__defaultVhost__/live/mine" in published(origin)
 
 
-@ensure
+@in_reactor
 async def test_commands_for_the_next_stream_that_reach_the_old_origin_unrouted_close_the_connection() -> None:
     async with proxy() as under_test:
         await under_test.add_origin("a")
@@ -482,7 +494,7 @@ async def test_commands_for_the_next_stream_that_reach_the_old_origin_unrouted_c
 # Ends
 
 
-@ensure
+@in_reactor
 async def test_draining_waits_for_sessions_and_closes_what_has_named_no_stream() -> None:
     async with proxy() as under_test:
         await under_test.add_origin("a")
@@ -496,7 +508,7 @@ async def test_draining_waits_for_sessions_and_closes_what_has_named_no_stream()
         await drained
 
 
-@ensure
+@in_reactor
 async def test_aborting_ends_all_sessions_with_that_outcome() -> None:
     async with proxy() as under_test:
         await under_test.add_origin("a")
@@ -508,14 +520,14 @@ async def test_aborting_ends_all_sessions_with_that_outcome() -> None:
         assert under_test.stats.ended["rtmp", Outcome.SHUTDOWN] == 2
 
 
-@ensure
+@in_reactor
 async def test_bytes_are_counted_both_ways() -> None:
     async with proxy() as under_test:
         await under_test.add_origin("a")
         publisher = await publish(under_test, "s")
         player = await play(under_test, "s")
         payloads = publisher.send_media(100)
-        await player.read(lambda message: message.payload == payloads[-1], "the last frame")
+        await player.read(carrying(payloads[-1]), "the last frame")
         await player.close()
         await publisher.close()
         await under_test.ended(Outcome.FINISHED, 2)
@@ -524,7 +536,7 @@ async def test_bytes_are_counted_both_ways() -> None:
         assert under_test.stats.sent["rtmp"] > media
 
 
-@ensure
+@in_reactor
 async def test_a_player_that_asked_for_a_time_and_got_it_is_finished() -> None:
     async with proxy() as under_test:
         await under_test.add_origin("a")
@@ -537,7 +549,7 @@ async def test_a_player_that_asked_for_a_time_and_got_it_is_finished() -> None:
         await under_test.ended(Outcome.FINISHED)
 
 
-@ensure
+@in_reactor
 async def test_a_refused_client_gets_the_reason_even_if_it_has_sent_much_that_nobody_reads() -> None:
     async with proxy() as under_test:
         client = await under_test.client()
