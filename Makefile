@@ -32,7 +32,7 @@ clean:
 	rm -rf $(VENV) build dist srsproxy.egg-info benchmarks/build
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -f twisted/plugins/dropin.cache
-	find srsproxy tests benchmarks twisted -name __pycache__ -prune -exec rm -rf {} +
+	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	tools/debian-packages venv

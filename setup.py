@@ -24,6 +24,8 @@ setup(
     name="srsproxy",
     version=version(),
     description="One address in front of many SRS media origins, as a Twisted application",
+    long_description=(HERE / "README.rst").read_text(encoding="utf-8"),
+    long_description_content_type="text/x-rst",
     license="MIT",
     license_files=["LICENSE"],
     author="srsproxy contributors",

@@ -46,6 +46,9 @@ PREFIX = "PROXY_"
 _MAX_SHOWN = 100
 """Characters of a wrong value that an error shows."""
 
+_MAX_DETAIL = 300
+"""Characters of what a parser says is wrong with it, which may repeat all of it."""
+
 T = TypeVar("T")
 
 
@@ -124,7 +127,7 @@ class Setting:
             return self.kind.parse(text)
         except ValueError as error:
             shown = "(hidden)" if self.secret else repr(text[:_MAX_SHOWN])
-            detail = f" ({error})" if str(error) else ""
+            detail = f" ({str(error)[:_MAX_DETAIL]})" if str(error) else ""
             # No cause: its text is here already, and describe() would tell it again.
             raise ConfigError(f"{named}={shown}: expected {self.kind.expected}{detail}") from None
 
