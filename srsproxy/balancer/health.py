@@ -60,11 +60,9 @@ class OriginHealth:
         so again at the first failure after its time, because nothing has worked in between.
         """
         setback = self._setbacks.get(origin_id)
-        lapsed = setback is not None and now >= setback.until
-        if setback is None or (lapsed and setback.failures < self._down_after):
-            failures = 1
-        else:
-            failures = min(setback.failures + 1, self._down_after)
+        failures = 1
+        if setback is not None and (now < setback.until or setback.failures >= self._down_after):
+            failures += setback.failures
         self._setbacks[origin_id] = _Setback(failures, now + self._set_aside)
 
     def succeeded(self, origin_id: str) -> bool:

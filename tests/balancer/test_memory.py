@@ -289,6 +289,17 @@ def test_a_stream_does_not_wander_between_origins_that_are_all_down(balancer: Me
     assert {pick(balancer) for _ in range(20)} == {first}
 
 
+def test_asking_keeps_a_pick_alive_while_all_origins_are_down(balancer: MemoryLoadBalancer, clock: Clock) -> None:
+    register(balancer, A, B)
+    keys = [f"live/{number}" for number in range(20)]
+    first = [pick(balancer, key) for key in keys]
+    for _ in range(3):
+        stay_registered(balancer, clock, PICK_LIFETIME - 1, A, B)
+        fail(balancer, A)
+        fail(balancer, B)
+        assert [pick(balancer, key) for key in keys] == first
+
+
 def test_after_its_time_an_origin_is_tried_with_one_stream_first(balancer: MemoryLoadBalancer, clock: Clock) -> None:
     register(balancer, A, B)
     for number in range(4):
@@ -319,6 +330,26 @@ def test_reports_about_an_earlier_start_of_an_origin_do_not_count(balancer: Memo
     fail(balancer, C)
     result_of(balancer.report_success(C))
     assert {pick(balancer, f"live/{number}").server for number in range(10)} == {"a", "b"}
+
+
+def test_reports_about_an_origin_that_is_not_registered_do_not_count_when_it_registers(
+    balancer: MemoryLoadBalancer,
+) -> None:
+    register(balancer, A)
+    fail(balancer, B)
+    register(balancer, B)
+    assert {pick(balancer, f"live/{number}") for number in range(10)} == {A, B}
+
+
+def test_an_origin_that_expired_returns_with_a_clean_record(
+    balancer: MemoryLoadBalancer, clock: Clock, logged: Logged
+) -> None:
+    register(balancer, A)
+    fail(balancer, A)
+    clock.advance(ORIGIN_LIFETIME)
+    register(balancer, A)
+    fail(balancer, A, 1)
+    assert logged.at(LogLevel.warn)[-1] == "origin a-s1-1 set aside: suspect"
 
 
 def test_the_number_of_picks_is_bounded_and_the_longest_idle_goes_first(
@@ -457,6 +488,17 @@ def test_two_living_origins_with_one_server_id_are_told_once(balancer: MemoryLoa
     (warning,) = logged.at(LogLevel.warn)
     assert "two living origins use the server id a: a-s2-1 at" in warning
     assert "give every origin a server_id of its own" in warning
+
+
+def test_a_start_that_was_replaced_long_ago_is_not_remembered(
+    balancer: MemoryLoadBalancer, clock: Clock, logged: Logged
+) -> None:
+    register(balancer, A, make_origin("a", service="s2"))
+    clock.advance(ORIGIN_LIFETIME - 1)
+    register(balancer, make_origin("a", service="s2"))
+    clock.advance(1)
+    register(balancer, A)
+    assert logged.at(LogLevel.warn) == []
 
 
 def test_a_server_that_restarts_often_shares_its_id_with_nobody(balancer: MemoryLoadBalancer, logged: Logged) -> None:

@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from twisted.internet.task import Clock
 
 from srsproxy.balancer.model import Origin, Surface
@@ -16,7 +16,8 @@ from tests.balancer.helpers import ORIGIN_LIFETIME, PICK_LIFETIME, make_balancer
 MAX_PICKS = 4
 SERVERS = st.sampled_from("abc")
 KEYS = st.sampled_from([f"live/{number}" for number in range(7)])
-SURFACES = st.sampled_from([Surface.RTMP, Surface.SRT])
+SURFACES = st.sampled_from([Surface.RTMP, Surface.RTMP, Surface.SRT])
+EXCLUDED = st.just(frozenset[str]()) | st.frozensets(SERVERS)
 LISTENERS = {"a": {"rtmp": ("1",)}, "b": {"rtmp": ("1",), "srt": ("2",)}, "c": {"rtmp": ("1",), "srt": ("2",)}}
 
 
@@ -55,6 +56,11 @@ class BalancerMachine(RuleBasedStateMachine):
         self.picks[key] = (origin_id, self.now())
         self.forget()
 
+    @initialize()
+    def all_register(self) -> None:
+        for server in "abc":
+            self.heartbeat(server)
+
     @rule(server=SERVERS)
     def heartbeat(self, server: str) -> None:
         origin = make_origin(server, f"s{self.starts[server]}", "1", **LISTENERS[server])
@@ -67,7 +73,7 @@ class BalancerMachine(RuleBasedStateMachine):
         self.heartbeat(server)
         self.forget()
 
-    @rule(seconds=st.sampled_from([1.0, 10.0, 60.0, 130.0, 299.0]))
+    @rule(seconds=st.sampled_from([1.0, 10.0, 40.0, 80.0, 100.0]))
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
         self.forget()
@@ -92,8 +98,8 @@ class BalancerMachine(RuleBasedStateMachine):
             if key in self.picks:
                 self.use(key, self.picks[key][0])
 
-    @rule(key=KEYS, surface=SURFACES, excluded=st.sets(SERVERS, max_size=3))
-    def pick(self, key: str, surface: Surface, excluded: set[str]) -> None:
+    @rule(key=KEYS, surface=SURFACES, excluded=EXCLUDED)
+    def pick(self, key: str, surface: Surface, excluded: frozenset[str]) -> None:
         self.forget()
         living = self.living()
         exclude = {origin.id for origin in living.values() if origin.server in excluded}
@@ -124,4 +130,4 @@ class BalancerMachine(RuleBasedStateMachine):
 
 
 TestBalancerMachine = BalancerMachine.TestCase
-TestBalancerMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestBalancerMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
