@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from twisted.internet.error import ConnectError, ConnectionClosed
+from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
@@ -89,6 +90,8 @@ def _one(error: BaseException) -> str:
     """One error without its causes, as a person would say it."""
     if isinstance(error, SrsProxyError):
         return str(error)
+    if isinstance(error, ConnectTimeout):
+        return "timed out"
     if isinstance(error, (ConnectError, ConnectionClosed)):
         # Twisted's own texts are sentences that end in a full stop and repeat the errno's text twice.
         cause = error.osError if isinstance(error, ConnectError) else None

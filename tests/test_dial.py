@@ -1,0 +1,89 @@
+"""Dialling origins: by address, by name, and never somewhere else."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.interfaces import IConnector, IHostnameResolver, IHostResolution, IResolutionReceiver
+from twisted.internet.protocol import Protocol
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from srsproxy.balancer.model import Endpoint
+from srsproxy.dial import connect
+from srsproxy.errors import OriginUnreachable, describe
+
+
+@implementer(IHostResolution)
+class Resolution:
+    name = "origin"
+
+    def cancel(self) -> None:
+        """Nothing to cancel."""
+
+
+@implementer(IHostnameResolver)
+class Resolver:
+    """Knows the names it is given, and no others."""
+
+    def __init__(self, **names: str) -> None:
+        self._names = names
+
+    def resolveHostName(
+        self, receiver: IResolutionReceiver, hostName: str, portNumber: int = 0, *rest: object
+    ) -> Resolution:
+        receiver.resolutionBegan(Resolution())
+        if hostName in self._names:
+            receiver.addressResolved(IPv4Address("TCP", self._names[hostName], portNumber))
+        receiver.resolutionComplete()
+        return Resolution()
+
+
+def dial(reactor: MemoryReactorClock, endpoint: Endpoint) -> Deferred[None]:
+    return Deferred.fromCoroutine(connect(reactor, endpoint, Protocol(), 3.0))
+
+
+@pytest.mark.parametrize("host", ["192.0.2.7", "2001:db8::7"])
+def test_addresses_are_dialled_without_a_look_up(host: str) -> None:
+    reactor = MemoryReactorClock()
+    dial(reactor, Endpoint(host, 1935))
+    ((dialled, port, _, timeout, _),) = reactor.tcpClients
+    assert (dialled, port, timeout) == (host, 1935, 3.0)
+
+
+def test_a_name_is_looked_up_and_dialled_where_it_leads() -> None:
+    reactor = MemoryReactorClock()
+    reactor.installNameResolver(Resolver(origin="192.0.2.8"))
+    dial(reactor, Endpoint("origin", 1935))
+    assert [(client[0], client[1]) for client in reactor.tcpClients] == [("192.0.2.8", 1935)]
+
+
+def test_a_name_that_leads_nowhere_is_unreachable_and_localhost_is_not_tried() -> None:
+    reactor = MemoryReactorClock()
+    reactor.installNameResolver(Resolver())
+    failure = _failure_of(dial(reactor, Endpoint("origin", 1935)))
+    assert failure.check(OriginUnreachable)
+    assert describe(failure).startswith("connect origin origin:1935: ")
+    assert reactor.tcpClients == []
+
+
+def test_a_refusal_is_told_with_address_and_reason() -> None:
+    reactor = MemoryReactorClock()
+    dialling = dial(reactor, Endpoint("2001:db8::7", 1935))
+    factory = reactor.tcpClients[0][2]
+    factory.clientConnectionFailed(
+        cast(IConnector, None), Failure(ConnectionRefusedError(osError=OSError(111, "Connection refused")))
+    )
+    assert describe(_failure_of(dialling)) == "connect origin [2001:db8::7]:1935: connection refused"
+
+
+def _failure_of(dialling: Deferred[None]) -> Failure:
+    failures: list[Failure] = []
+    dialling.addErrback(failures.append)
+    (failure,) = failures
+    return failure
