@@ -9,10 +9,12 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import IConsumer
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.web.client import Agent, ResponseFailed, readBody
-from twisted.web.http import OK
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, ResponseDone, ResponseFailed
+from twisted.web.http import OK, PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
@@ -26,8 +28,8 @@ INTERVAL: Final = 10.0
 TIMEOUT: Final = 5.0
 """Seconds until a heartbeat must have been answered."""
 
-_MAX_TOLD = 200
-"""Characters of an answer that an error tells."""
+_MAX_ANSWER = 200
+"""Bytes of an answer that are kept: all of the usual ones, and enough of an error to see what it is."""
 
 _log = Logger()
 
@@ -77,14 +79,16 @@ class Heartbeat(Service):
         except (ConnectError, ConnectionClosed, DNSLookupError, ResponseFailed) as error:
             raise HeartbeatFailed(f"POST {self._url}") from error
         if code != OK:
-            text = answer.decode("utf-8", "replace")[:_MAX_TOLD]
+            text = answer.decode("utf-8", "replace")
             raise HeartbeatRefused(f"POST {self._url}: answered {code} {text!r}")
 
     async def _post(self) -> tuple[int, bytes]:
         headers = Headers({b"Content-Type": [b"application/json"]})
         body = _Body(json.dumps(_heartbeat(self._origin)).encode())
         response = await self._agent.request(b"POST", self._url.encode(), headers, body)
-        return response.code, await readBody(response)
+        answer = _Answer()
+        response.deliverBody(answer)
+        return response.code, await answer.complete
 
     def _late(self, _result: object, timeout: float) -> NoReturn:
         """Whatever becomes of a request that was cancelled for its time."""
@@ -106,6 +110,29 @@ def _heartbeat(origin: Origin) -> dict[str, object]:
         "pid": origin.pid,
         **surfaces,
     }
+
+
+class _Answer(Protocol):
+    """Takes the body of an answer."""
+
+    def __init__(self) -> None:
+        self._body = b""
+        self.complete: Deferred[bytes] = Deferred(self._cancel)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._body = (self._body + data)[:_MAX_ANSWER]
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.complete.called:
+            return
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.complete.callback(self._body)
+        else:
+            self.complete.errback(reason)
+
+    def _cancel(self, _complete: object) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()
 
 
 @implementer(IBodyProducer)

@@ -15,12 +15,11 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from twisted.application.service import Service
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
@@ -141,18 +140,19 @@ class _Listener(WrappingFactory[_Connection]):
         super().__init__(factory)
         self._reactor = reactor
         self._number = number
-        self._port: IListeningPort | None = None
+        self._port: Any = None
         self._closed: Deferred[None] | None = None
 
     @property
     def address(self) -> str:
-        if self._port is None:
+        if not self._number:
             raise ValueError("the origin was not started")
-        bound = cast(IPv4Address, self._port.getHost())
-        return f"{bound.host}:{bound.port}"
+        return f"{HOST}:{self._number}"
 
     def open(self) -> None:
         self._port = self._reactor.listenTCP(self._number, self, interface=HOST)
+        # Whoever knows the address finds the origin there again after it was stopped and started.
+        self._number = self._port.getHost().port
 
     async def close(self) -> None:
         """Stop listening, and reset all connections; returns when they are gone."""

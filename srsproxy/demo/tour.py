@@ -173,9 +173,10 @@ class Tour:
         self._children.append(probe)
         await self._in_time(probe.ended(), "the stream does not play")
         codecs = probe.output.split()
+        seen = " and ".join(codecs) or "nothing"
         if set(codecs) != _CODECS:
-            raise DemoFailed(f"the stream does not play: ffprobe sees {codecs or 'nothing'}", probe)
-        self._tell(f"  it plays: {' and '.join(codecs)}")
+            raise DemoFailed(f"the stream does not play: ffprobe sees {seen}", probe)
+        self._tell(f"  it plays: {seen}")
 
     def _explain(self, url: str, serving: DemoOrigin) -> None:
         """Tell what the user can do now."""
