@@ -1,0 +1,180 @@
+"""What is compared: the relays, and the origin behind them. Each is started anew for each measurement."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import string
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from benchmarks.processes import (
+    HERE,
+    Address,
+    BenchError,
+    Child,
+    find_tool,
+    free_addresses,
+    run_tool,
+)
+
+_LISTENERS = ("RTMP_SERVER", "SYSTEM_API", "HTTP_SERVER", "HTTP_API", "WEBRTC_SERVER", "SRT_SERVER")
+_API_TIMEOUT = 5.0
+
+
+class RelayName(StrEnum):
+    """What there is to compare."""
+
+    DIRECT = "direct"
+    """No relay at all."""
+    SRSPROXY = "srsproxy"
+    LOW_WATER = "srsproxy-low-water"
+    """srsproxy that waits for more data of fast publishers."""
+    HAPROXY = "haproxy"
+    GO = "go"
+    """The Go proxy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A relay that can be used: where clients connect, and the process to measure."""
+
+    address: Address
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """No relay at all: what the origin and the load cost by themselves."""
+
+    name: RelayName = RelayName.DIRECT
+
+    @contextmanager
+    def running(self, origin: Address, directory: Path) -> Iterator[Running]:
+        yield Running(origin, None)
+
+
+@dataclass(frozen=True, slots=True)
+class HAProxy:
+    """HAProxy in TCP mode."""
+
+    program: str
+    name: RelayName = RelayName.HAPROXY
+
+    @contextmanager
+    def running(self, origin: Address, directory: Path) -> Iterator[Running]:
+        (address,) = free_addresses(1)
+        config = _fill_in("haproxy.cfg", directory, listen=str(address), origin=str(origin))
+        with Child(self.name, [self.program, "-db", "-f", str(config)], directory) as child:
+            child.wait_until_listening(address)
+            yield Running(address, child.pid)
+
+
+@dataclass(frozen=True, slots=True)
+class MediaProxy:
+    """srsproxy, or a proxy that has the same settings and registration: the Go proxy."""
+
+    name: RelayName
+    command: tuple[str, ...]
+    environ: Mapping[str, str]
+
+    @contextmanager
+    def running(self, origin: Address, directory: Path) -> Iterator[Running]:
+        addresses = free_addresses(len(_LISTENERS))
+        environ = {f"PROXY_{name}": str(address) for name, address in zip(_LISTENERS, addresses, strict=True)}
+        environ["PROXY_STATIC_FILES"] = str(directory)
+        rtmp, system_api = addresses[:2]
+        with Child(self.name, self.command, directory, {**environ, **self.environ}) as child:
+            child.wait_until_listening(rtmp)
+            child.wait_until_listening(system_api)
+            _register(system_api, origin)
+            yield Running(rtmp, child.pid)
+
+
+Relay = Direct | HAProxy | MediaProxy
+
+
+def srsproxy(low_water: int = 0) -> MediaProxy:
+    """This checkout's srsproxy, run by the Python that runs the benchmark.
+
+    :param low_water: bytes that it waits for when a publisher is fast; 0 if it does not wait.
+    :raises BenchError: there is no ``twistd`` beside that Python.
+    """
+    twistd = Path(sys.executable).with_name("twistd")
+    if not twistd.exists():
+        raise BenchError(
+            f"{twistd} does not exist; install srsproxy into the environment of this Python: pip install -e ."
+        )
+    environ = {"PROXY_RELAY_LOW_WATER": str(low_water), "PYTHONPATH": str(HERE.parent)}
+    name = RelayName.LOW_WATER if low_water else RelayName.SRSPROXY
+    return MediaProxy(name, (str(twistd), "--nodaemon", "--pidfile=", "srsproxy"), environ)
+
+
+def go_proxy() -> MediaProxy:
+    """The Go proxy that ``GO_PROXY`` in the environment names.
+
+    :raises BenchError: it names none.
+    """
+    named = os.environ.get("GO_PROXY", "")
+    program = Path(named).resolve()
+    if not program.is_file() or not os.access(program, os.X_OK):
+        raise BenchError(f"GO_PROXY={named!r} in the environment is not the path of a program")
+    return MediaProxy(RelayName.GO, (str(program),), {})
+
+
+@contextmanager
+def nginx_origin(directory: Path) -> Iterator[Address]:
+    """nginx with its RTMP module, as the origin.
+
+    :raises BenchError: one of them is not installed.
+    """
+    program = find_tool("nginx", "nginx libnginx-mod-rtmp")
+    built = re.search(r"--modules-path=(\S+)", run_tool([program, "-V"]))
+    modules = Path(built[1] if built else "/usr/lib/nginx/modules")
+    if not (modules / "ngx_rtmp_module.so").exists():
+        raise BenchError(f"nginx has no RTMP module in {modules}; on Debian: apt-get install libnginx-mod-rtmp")
+    (address,) = free_addresses(1)
+    config = _fill_in("nginx.conf", directory, listen=str(address), modules=str(modules))
+    with Child("nginx", [program, "-p", str(directory), "-c", str(config)], directory) as child:
+        child.wait_until_listening(address)
+        yield address
+
+
+def _fill_in(template: str, directory: Path, **values: str) -> Path:
+    """Write a configuration file with the values in their places; its path."""
+    path = directory / template
+    path.write_text(string.Template((HERE / template).read_text()).substitute(values))
+    return path
+
+
+def _register(system_api: Address, origin: Address) -> None:
+    """Send the heartbeat of an SRS origin.
+
+    :raises BenchError: it is not taken.
+    """
+    # A bare port is the form that every proxy understands.
+    heartbeat = {
+        "device_id": "bench",
+        "ip": origin.host,
+        "server": "vid-bench",
+        "service": "bench",
+        "pid": "1",
+        "rtmp": [str(origin.port)],
+    }
+    connection = http.client.HTTPConnection(system_api.host, system_api.port, timeout=_API_TIMEOUT)
+    try:
+        connection.request("POST", "/api/v1/srs/register", json.dumps(heartbeat), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        body = response.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        raise BenchError(f"registering {origin} at {system_api} failed: {error}") from error
+    finally:
+        connection.close()
+    if response.status != http.client.OK:
+        raise BenchError(f"registering {origin} at {system_api} failed: {response.status} {body}")
