@@ -49,6 +49,47 @@ class ConnectionLimits:
             _decrease(self._pending, address)
 
 
+class Admission:
+    """One connection's place within the limits, from accept to close. All methods can be called at any time."""
+
+    __slots__ = ("_admitted", "_limits", "_pending", "address")
+
+    def __init__(self, limits: ConnectionLimits, address: str) -> None:
+        self._limits = limits
+        self._admitted = False
+        self._pending = True
+        self.address = address
+
+    def enter(self) -> None:
+        """Take the place.
+
+        :raises Refused: there is none.
+        """
+        self._limits.admit(self.address)
+        self._admitted = True
+
+    def move(self, address: str) -> None:
+        """The connection turns out to come from another address: give the place up and take one there.
+
+        :raises Refused: there is none.
+        """
+        self.leave()
+        self.address = address
+        self.enter()
+
+    def identified(self) -> None:
+        """The connection has named its stream."""
+        if self._admitted and self._pending:
+            self._limits.identified(self.address)
+        self._pending = False
+
+    def leave(self) -> None:
+        """Give the place up."""
+        if self._admitted:
+            self._admitted = False
+            self._limits.leave(self.address, pending=self._pending)
+
+
 def _decrease(counts: Counter[str], address: str) -> None:
     """One less; addresses that reach zero are forgotten, so that the table cannot grow."""
     if counts[address] <= 1:

@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from srsproxy.balancer.model import Origin, Surface
+from srsproxy.balancer.model import Endpoint, Origin, Surface
 from srsproxy.errors import NoOrigin, OriginUnreachable, describe
 from srsproxy.interfaces import ILoadBalancer
 
 T = TypeVar("T")
+
+Attempt = Callable[[Origin, Endpoint], Awaitable[T]]
 
 
 async def reach_origin(
     balancer: ILoadBalancer,
     key: str,
     surface: Surface,
-    attempt: Callable[[Origin], Awaitable[T]],
+    attempt: Attempt[T],
     failed: Callable[[OriginUnreachable], None],
 ) -> T:
     """Let ``attempt`` connect to the origin of the stream; one that cannot be reached is reported, and the next tried.
 
-    :param attempt: raises :class:`OriginUnreachable` to have the next origin tried; any other error ends it.
+    :param attempt: tries one endpoint; raises :class:`OriginUnreachable` to have the next one tried, of this origin and
+        then of another. Any other error ends it.
     :param failed: told of each origin that could not be reached although another may be.
     :raises NoOrigin: none is registered for this surface.
     :raises OriginUnreachable: all of them were tried in vain; the text is that of the last.
@@ -33,12 +36,10 @@ async def reach_origin(
         except NoOrigin:
             if not tried:
                 raise
-            last = list(tried.values())[-1]
-            raise OriginUnreachable(
-                f"none of {len(tried)} origins could be reached, at last {describe(last)}"
-            ) from None
+            last = describe(list(tried.values())[-1])
+            raise OriginUnreachable(f"none of {len(tried)} origins could be reached, at last {last}") from None
         try:
-            result = await attempt(origin)
+            result = await _first_endpoint(origin, surface, attempt)
         except OriginUnreachable as error:
             tried[origin.id] = error
             failed(error)
@@ -46,3 +47,14 @@ async def reach_origin(
             continue
         await balancer.report_success(origin)
         return result
+
+
+async def _first_endpoint(origin: Origin, surface: Surface, attempt: Attempt[T]) -> T:
+    """By the first of the origin's endpoints that works, in the order in which it announces them."""
+    unreachable = OriginUnreachable(f"origin {origin.id} announces no {surface.value}")
+    for endpoint in origin.dial(surface):
+        try:
+            return await attempt(origin, endpoint)
+        except OriginUnreachable as error:
+            unreachable = error
+    raise unreachable

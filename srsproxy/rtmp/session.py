@@ -26,14 +26,14 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from srsproxy.address import client_address, send_promptly
-from srsproxy.balancer.model import Origin, Surface
+from srsproxy.balancer.model import Endpoint, Origin, Surface
 from srsproxy.balancer.routing import reach_origin
+from srsproxy.deadline import Deadline
 from srsproxy.errors import (
     DeadlineExceeded,
     OriginLost,
@@ -46,6 +46,7 @@ from srsproxy.errors import (
     outcome_of,
 )
 from srsproxy.interfaces import IRelayedHalf, IRelayObserver, IStreamConnection
+from srsproxy.limits import Admission
 from srsproxy.log import ContextLogger
 from srsproxy.outcome import Outcome
 from srsproxy.relay.handover import close_write
@@ -93,9 +94,6 @@ class RtmpClient(Protocol):
     def __init__(self, server: RtmpServer) -> None:
         self._server = server
         self._phase = _Phase.NAMING
-        self._address = ""
-        self._admitted = False
-        self._deadline: IDelayedCall | None = None
         self._named: StreamNamed | None = None
         self._routing: Deferred[None] | None = None
         self._early = b""
@@ -110,16 +108,17 @@ class RtmpClient(Protocol):
 
     def connectionMade(self) -> None:
         send_promptly(self.transport)
-        self._address = client_address(self.transport.getPeer())
-        self.session = self._server.open_session(self, self._address)
-        self._negotiation = self._server.client_negotiation(self._address)
+        address = client_address(self.transport.getPeer())
+        self.session = self._server.open_session(self, address)
+        self._negotiation = self._server.client_negotiation(address)
+        self._admission = Admission(self._server.limits, address)
+        self._deadline = Deadline(self._server.reactor, self._too_late)
         try:
-            self._server.limits.admit(self._address)
+            self._admission.enter()
         except Refused as error:
             self._fail(error)
             return
-        self._admitted = True
-        self._expect_within(self._server.settings.rtmp_handshake_timeout, "no RTMP handshake")
+        self._deadline.expect("no RTMP handshake", self._server.settings.rtmp_handshake_timeout)
 
     def dataReceived(self, data: bytes) -> None:
         if self._phase is _Phase.LINGERING:
@@ -137,26 +136,35 @@ class RtmpClient(Protocol):
         if clean and self._publishes and self._half is not None:
             self._half.read_closed()
         self._finish(Outcome.FINISHED if clean else Outcome.CLIENT_LOST)
-        self._cancel_deadline()
-        if self._admitted:
-            self._server.limits.leave(self._address, pending=self.session.key is None)
+        self._deadline.cancel()
+        self._admission.leave()
         self._server.forget(self)
 
     def _receive(self, data: bytes) -> None:
         handshaken = self._negotiation.handshaken
         try:
+            if not handshaken:
+                self._look_at_address()
             self._negotiation.receive_data(data)
             if self._negotiation.handshaken and not handshaken:
                 self._greeted()
             self._converse()
-        except PeerError as error:
+        except (PeerError, Refused) as error:
             self._fail(error)
+
+    def _look_at_address(self) -> None:
+        """Behind the PROXY protocol, the client's own address is known when its first bytes are, and not before."""
+        address = client_address(self.transport.getPeer())
+        if address != self._admission.address:
+            self.session.peer = address
+            self._negotiation = self._server.client_negotiation(address)
+            self._admission.move(address)
 
     def _greeted(self) -> None:
         if self._negotiation.real_address is not None:
             self.session.peer = self._negotiation.real_address
         elapsed = self._server.reactor.seconds() - self.session.started
-        self._expect_within(max(self._server.settings.rtmp_identify_timeout - elapsed, 0.0), "no stream was named")
+        self._deadline.expect("no stream was named", max(self._server.settings.rtmp_identify_timeout - elapsed, 0.0))
 
     def _converse(self) -> None:
         """Act on all that the client has said."""
@@ -181,40 +189,27 @@ class RtmpClient(Protocol):
     def _start_routing(self, named: StreamNamed) -> None:
         self._phase = _Phase.ROUTING
         self.transport.pauseProducing()
-        self._cancel_deadline()
+        self._deadline.cancel()
         self._drop_upstream()
-        if self.session.key is None:
-            self._server.limits.identified(self._address)
+        self._admission.identified()
         self._named = named
         self.session.key, self.session.action = str(named.key), named.action.value
         self._routing = Deferred.fromCoroutine(self._route(named))
         self._routing.addErrback(self._routing_failed)
 
     async def _route(self, named: StreamNamed) -> None:
-        async def attempt(origin: Origin) -> Upstream:
-            return await self._dial(origin, named)
-
         server = self._server
+
+        async def attempt(origin: Origin, endpoint: Endpoint) -> Upstream:
+            upstream = Upstream(str(endpoint), server.origin_negotiation(named, self.session.peer), self)
+            limits = server.settings
+            await upstream.open(server.reactor, endpoint, limits.origin_connect_timeout, limits.rtmp_origin_timeout)
+            self.session.origin = origin.id
+            return upstream
+
         upstream = await reach_origin(server.balancer, str(named.key), Surface.RTMP, attempt, self._origin_failed)
         self._routing = None
         self._join(upstream)
-
-    async def _dial(self, origin: Origin, named: StreamNamed) -> Upstream:
-        """Connect to one origin, by the first of its endpoints that works."""
-        settings = self._server.settings
-        unreachable = OriginUnreachable(f"origin {origin.id} announces no RTMP endpoint")
-        for endpoint in origin.dial(Surface.RTMP):
-            upstream = Upstream(str(endpoint), self._server.origin_negotiation(named, self.session.peer), self)
-            try:
-                await upstream.open(
-                    self._server.reactor, endpoint, settings.origin_connect_timeout, settings.rtmp_origin_timeout
-                )
-            except OriginUnreachable as error:
-                unreachable = error
-                continue
-            self.session.origin = origin.id
-            return upstream
-        raise unreachable
 
     def _origin_failed(self, error: OriginUnreachable) -> None:
         self._log.warn("{what}: {reason}; trying the next origin", what=self._doing, reason=describe(error))
@@ -229,7 +224,7 @@ class RtmpClient(Protocol):
         """Both sides have said all that they had to say to us: let them talk to each other."""
         self._phase = _Phase.STARTING
         self._upstream = upstream
-        self._expect_within(self._server.settings.rtmp_start_timeout, f"origin {upstream.name}: no answer")
+        self._deadline.expect(f"origin {upstream.name}: no answer", self._server.settings.rtmp_start_timeout)
         self._negotiation.announce_chunk_size(upstream.chunk_size)
         self._flush()
         early, self._early = self._early, b""
@@ -289,14 +284,14 @@ class RtmpClient(Protocol):
         self._fail(error)
 
     def _started(self, upstream: Upstream) -> None:
-        self._cancel_deadline()
+        self._deadline.cancel()
         if self._publishes:
             # A player that a hook refuses is told Play.Start all the same: it is served when media comes.
             self._phase = _Phase.RUNNING
         self._log.info("{what}: started on origin {origin}", what=self._doing, origin=upstream.name)
 
     def _media_begins(self, upstream: Upstream, data: bytes) -> None:
-        self._cancel_deadline()
+        self._deadline.cancel()
         self._phase = _Phase.RUNNING
         upstream.transport.pauseProducing()
         self.session.sent += len(data)
@@ -309,7 +304,7 @@ class RtmpClient(Protocol):
         """The publisher's stream is free, and its next words are for us; its origin may end what it was saying."""
         rest = self._stop_relay()
         self._phase = _Phase.NAMING
-        self._expect_within(self._server.settings.rtmp_republish_timeout, "no further stream was named")
+        self._deadline.expect("no further stream was named", self._server.settings.rtmp_republish_timeout)
         self._negotiation.resume(rest)
         self.transport.resumeProducing()
         self._receive(b"")
@@ -322,7 +317,7 @@ class RtmpClient(Protocol):
             self._switched()
             return
         upstream = self._required_upstream
-        self._expect_within(SWITCH_TIMEOUT, f"origin {upstream.name}: closeStream not obeyed")
+        self._deadline.expect(f"origin {upstream.name}: closeStream not obeyed", SWITCH_TIMEOUT)
         upstream.transport.unregisterProducer()
         upstream.transport.write(CLOSE_STREAM)
         close_write(upstream.transport)
@@ -331,7 +326,7 @@ class RtmpClient(Protocol):
         self._phase = _Phase.NAMING
         self._stop_relay()
         self._drop_upstream()
-        self._expect_within(self._server.settings.rtmp_identify_timeout, "no further stream was named")
+        self._deadline.expect("no further stream was named", self._server.settings.rtmp_identify_timeout)
         self._negotiation.resume()
         self.transport.resumeProducing()
         early, self._early = self._early, b""
@@ -364,7 +359,7 @@ class RtmpClient(Protocol):
     def _client_done(self) -> None:
         """A publisher has said its last word; what its origin still answers is passed on until that closes as well."""
         self._phase = _Phase.CLIENT_DONE
-        self._expect_within(HALF_CLOSE_TIMEOUT, "the origin did not close")
+        self._deadline.expect("the origin did not close", HALF_CLOSE_TIMEOUT)
         close_write(self._required_upstream.transport)
 
     def _stop_relay(self) -> bytes:
@@ -384,18 +379,7 @@ class RtmpClient(Protocol):
 
     # Ends
 
-    def _expect_within(self, seconds: float, otherwise: str) -> None:
-        """End the session with a timeout, unless the deadline is moved or cancelled within ``seconds``."""
-        self._cancel_deadline()
-        self._deadline = self._server.reactor.callLater(seconds, self._too_late, f"{otherwise} within {seconds:g} s")
-
-    def _cancel_deadline(self) -> None:
-        deadline, self._deadline = self._deadline, None
-        if deadline is not None:
-            deadline.cancel()
-
     def _too_late(self, what: str) -> None:
-        self._deadline = None
         if self._phase in (_Phase.LINGERING, _Phase.CLIENT_DONE):
             self._finish(Outcome.FINISHED)
             self.transport.abortConnection()
@@ -426,13 +410,13 @@ class RtmpClient(Protocol):
         self._phase = _Phase.LINGERING
         self.transport.resumeProducing()
         close_write(self.transport)
-        self._expect_within(LINGER, "the client did not close")
+        self._deadline.expect("the client did not close", LINGER)
 
     def _finish(self, outcome: Outcome, error: BaseException | Failure | None = None) -> None:
         """Record how the session ended and let go of the origin. What comes later changes nothing any more."""
         if self.session.outcome is not None:
             return
-        self._cancel_deadline()
+        self._deadline.cancel()
         self._stop_relay()
         routing, self._routing = self._routing, None
         if routing is not None:
