@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal, Self
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
@@ -154,14 +153,6 @@ class RawClient(Protocol):
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             waiter.callback(None)
-
-    @property
-    def local_address(self) -> str:
-        """The client's end of the connection, as ``127.0.0.1:40000``."""
-        host = self.transport.getHost()
-        if not isinstance(host, (IPv4Address, IPv6Address)):
-            raise TypeError(f"{host} is no address of a TCP connection")
-        return f"{host.host}:{host.port}"
 
     def send(self, data: bytes) -> None:
         """Send bytes as they are."""

@@ -41,7 +41,7 @@ class Visit:
     :ivar real_address: the client's address as a proxy told it before the handshake.
     :ivar command_object: all that ``connect`` said.
     :ivar streams: what it wanted, also if it did not get it.
-    :ivar received: every byte, if the origin was told to record them.
+    :ivar received: every byte, if the origin was told to record them; without a limit, so that is for tests.
     """
 
     peer: str
@@ -80,7 +80,9 @@ class RtmpSession(Protocol):
         self._writer = ChunkWriter()
         self._dialogue = Dialogue(self, origin.name, origin.vhosts)
         self._publishing: LiveStream | None = None
-        self._playing: tuple[LiveStream, Player] | None = None
+        self._playing: LiveStream | None = None
+        self._player: _RtmpPlayer | None = None
+        self._paused = False
         self._received = 0
         self._acknowledged = 0
         self._window = 0
@@ -166,15 +168,18 @@ class RtmpSession(Protocol):
     def begin_play(self, key: StreamKey, duration: float | None) -> None:
         """See :meth:`srsproxy.demo.dialogue.Stage.begin_play`."""
         self._ask_leave(Action.PLAY, key)
-        player = _RtmpPlayer(self, duration)
-        self._playing = self._origin.streams.join(key, player), player
+        self._player = _RtmpPlayer(self, duration)
+        if self._paused:
+            self._player.pauseProducing()
+        self._playing = self._origin.streams.join(key, self._player)
 
     def end_play(self) -> None:
         """See :meth:`srsproxy.demo.dialogue.Stage.end_play`."""
-        playing, self._playing = self._playing, None
-        if playing is not None:
-            playing[1].stopProducing()
-            self._origin.streams.leave(*playing)
+        stream, self._playing = self._playing, None
+        if stream is not None and self._player is not None:
+            self._player.stopProducing()
+            self._origin.streams.leave(stream, self._player)
+            self._player = None
 
     def _ask_leave(self, action: Action, key: StreamKey) -> None:
         self._visit.streams.append((action, key))
@@ -195,14 +200,16 @@ class RtmpSession(Protocol):
     # What its transport asks for
 
     def pauseProducing(self) -> None:
+        self._paused = True
         self.transport.pauseProducing()
-        if self._playing is not None:
-            self._playing[1].pauseProducing()
+        if self._player is not None:
+            self._player.pauseProducing()
 
     def resumeProducing(self) -> None:
+        self._paused = False
         self.transport.resumeProducing()
-        if self._playing is not None:
-            self._playing[1].resumeProducing()
+        if self._player is not None:
+            self._player.resumeProducing()
 
     def stopProducing(self) -> None:
         """The connection is gone; :meth:`connectionLost` follows."""
