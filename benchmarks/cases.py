@@ -63,8 +63,8 @@ class Case:
     measure: Callable[[Bench, Relay], Metrics]
     direct: bool = True
     """Whether it can be run without a relay, to know what a relay adds."""
-    low_water: bool = False
-    """Whether srsproxy's low-water mark, which is for publishers, can make a difference."""
+    coalescing: bool = False
+    """Whether letting a publisher's small writes gather can make a difference."""
     own_origin: bool = False
     """Whether the load generator is the origin too."""
 
@@ -75,7 +75,7 @@ class Case:
         """
         suited = {
             RelayName.DIRECT: self.direct,
-            RelayName.LOW_WATER: self.low_water,
+            RelayName.COALESCING: self.coalescing,
             RelayName.GO: srs or self.own_origin,
         }
         return suited.get(relay.name, True)
@@ -176,9 +176,9 @@ def _memory(bench: Bench, relay: Relay) -> Metrics:
 
 
 CASES = (
-    Case("publish", "publishers through the relay to the origin", _publish, low_water=True),
+    Case("publish", "publishers through the relay to the origin", _publish, coalescing=True),
     Case("play", "players through the relay, publishers at the origin", _play),
-    Case("publish-latency", "a frame's way to the origin", _latency("publish"), low_water=True, own_origin=True),
+    Case("publish-latency", "a frame's way to the origin", _latency("publish"), coalescing=True, own_origin=True),
     Case("play-latency", "a frame's way from the origin", _latency("play"), own_origin=True),
     Case("set-up", "first byte to Publish.Start, one publisher at a time", _set_up),
     Case("memory", "idle publishers", _memory, direct=False, own_origin=True),

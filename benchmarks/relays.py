@@ -34,7 +34,7 @@ class RelayName(StrEnum):
     DIRECT = "direct"
     """No relay at all."""
     SRSPROXY = "srsproxy"
-    LOW_WATER = "srsproxy-low-water"
+    COALESCING = "srsproxy-coalescing"
     """srsproxy that waits for more data of fast publishers."""
     HAPROXY = "haproxy"
     GO = "go"
@@ -100,10 +100,10 @@ class MediaProxy:
 Relay = Direct | HAProxy | MediaProxy
 
 
-def srsproxy(low_water: int = 0) -> MediaProxy:
+def srsproxy(flush_interval: str = "") -> MediaProxy:
     """This checkout's srsproxy, run by the Python that runs the benchmark.
 
-    :param low_water: bytes that it waits for when a publisher is fast; 0 if it does not wait.
+    :param flush_interval: for how long it lets a fast publisher's small writes gather; empty if it does not.
     :raises BenchError: there is no ``twistd`` beside that Python.
     """
     twistd = Path(sys.executable).with_name("twistd")
@@ -111,8 +111,8 @@ def srsproxy(low_water: int = 0) -> MediaProxy:
         raise BenchError(
             f"{twistd} does not exist; install srsproxy into the environment of this Python: pip install -e ."
         )
-    environ = {"PROXY_RELAY_LOW_WATER": str(low_water), "PYTHONPATH": str(HERE.parent)}
-    name = RelayName.LOW_WATER if low_water else RelayName.SRSPROXY
+    environ = {"PROXY_RELAY_FLUSH_INTERVAL": flush_interval, "PYTHONPATH": str(HERE.parent)}
+    name = RelayName.COALESCING if flush_interval else RelayName.SRSPROXY
     return MediaProxy(name, (str(twistd), "--nodaemon", "--pidfile=", "srsproxy"), environ)
 
 

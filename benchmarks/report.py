@@ -69,8 +69,8 @@ class Figure:
 FIGURES = (
     Figure("publish", RelayName.SRSPROXY, "cpu_ms_per_mb", RelayName.HAPROXY, 1.6),
     Figure("publish", RelayName.SRSPROXY, "cpu_ms_per_mb", RelayName.GO, 0.3),
-    Figure("publish", RelayName.LOW_WATER, "cpu_ms_per_mb", RelayName.HAPROXY, 1.0),
-    Figure("publish", RelayName.LOW_WATER, "cpu_ms_per_mb", RelayName.GO, 0.2),
+    Figure("publish", RelayName.COALESCING, "cpu_ms_per_mb", RelayName.HAPROXY, 1.0),
+    Figure("publish", RelayName.COALESCING, "cpu_ms_per_mb", RelayName.GO, 0.2),
     Figure("play", RelayName.SRSPROXY, "cpu_ms_per_mb", RelayName.HAPROXY, 1.1),
     Figure("play", RelayName.SRSPROXY, "cpu_ms_per_mb", RelayName.GO, 0.12),
     Figure("publish-latency", RelayName.SRSPROXY, "added_p99_ms", None, 1.0),

@@ -80,7 +80,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--rounds", type=positive_number, default=3, help="how many times each relay is measured")
     add("--idle", type=positive_number, default=1000, help="sessions whose memory is measured")
     add("--style", choices=STYLES, default=STYLES[0], help="how publishers write, see README.rst")
-    add("--low-water", type=positive_number, default=16384, metavar="BYTES", help="of srsproxy-low-water")
+    add("--flush-interval", default="10ms", metavar="DURATION", help="of srsproxy-coalescing")
     add(
         "--origin",
         type=host_and_port,
@@ -92,14 +92,14 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _relays(names: Sequence[RelayName], low_water: int) -> list[Relay]:
+def _relays(names: Sequence[RelayName], flush_interval: str) -> list[Relay]:
     """The relays of these names, after the run without a relay.
 
     :raises BenchError: the program of one is missing.
     """
     found: dict[RelayName, Callable[[], Relay]] = {
         RelayName.SRSPROXY: srsproxy,
-        RelayName.LOW_WATER: lambda: srsproxy(low_water),
+        RelayName.COALESCING: lambda: srsproxy(flush_interval),
         RelayName.HAPROXY: lambda: HAProxy(find_tool("haproxy", "haproxy")),
         RelayName.GO: go_proxy,
     }
@@ -134,7 +134,7 @@ def _run(options: argparse.Namespace) -> None:
 
     :raises BenchError: something needed is missing, or a session failed.
     """
-    relays = _relays(options.relays, options.low_water)
+    relays = _relays(options.relays, options.flush_interval)
     _raise_descriptor_limit(max(options.streams, options.idle + IDLE_BASE))
     results: dict[str, Result] = {}
     with ExitStack() as stack:

@@ -268,10 +268,12 @@ class Settings:
         "connections from one address that have not yet named a stream; 0 = no limit",
     )
 
-    relay_low_water: int = _setting(
-        Group.RELAY, "0", whole("bytes"), "wait for so much data of a fast stream before relaying it; 0 = do not wait"
+    relay_flush_interval: float = _setting(
+        Group.RELAY,
+        "0s",
+        DURATION_OR_ZERO,
+        "let small writes of a fast publisher gather for so long: less CPU, more latency; 0 relays them at once",
     )
-    relay_flush_interval: float = _setting(Group.RELAY, "10ms", DURATION, "but relay what there is after this time")
 
     unknown_names: tuple[str, ...] = ()
     """Names in the environment or ``.env`` that look like settings and are none."""

@@ -60,7 +60,7 @@ def build(settings: Settings, reactor: Any = None) -> Proxy:
         from twisted.internet import reactor
     balancer = _build_balancer(settings, reactor)
     stats = Stats()
-    relay = build_relay(reactor)
+    relay = build_relay(reactor, settings.relay_flush_interval)
     limits = ConnectionLimits(
         settings.max_connections, settings.max_connections_per_address, settings.max_pending_per_address
     )

@@ -56,7 +56,7 @@ class ProxyUnderTest:
             policy=POLICIES[self.settings.pick_policy],
             random=random.Random(1),
         )
-        self.relay = build_relay(reactor)
+        self.relay = build_relay(reactor, self.settings.relay_flush_interval)
         limits = ConnectionLimits(
             self.settings.max_connections,
             self.settings.max_connections_per_address,
