@@ -271,7 +271,8 @@ async def test_a_client_that_left_before_the_answer_does_no_harm(
             # By the time this is answered, the site has seen the other connection's end.
             assert (await site.answer(http_request("POST", PATH, BODY))).status == 200
             registered.callback(None)
-            assert (await site.answer(http_request("POST", PATH, BODY))).status == 200
+            # Nothing was raised on the way to a client that is not there.
+            await registered
     assert logged.at(LogLevel.critical) == []
 
 

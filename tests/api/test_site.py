@@ -52,7 +52,8 @@ async def test_a_body_may_be_as_long_as_the_limit(echo: Echo) -> None:
 async def test_a_body_that_is_declared_too_long_is_refused_before_it_is_sent(echo: Echo) -> None:
     async with listening(echo) as site:
         client = await site.client()
-        client.send(http_request("POST", "/a/echo", headers={"Content-Length": str(MAX_BODY + 1)}))
+        headers = {"Content-Length": str(MAX_BODY + 1), "Connection": "keep-alive"}
+        client.send(http_request("POST", "/a/echo", headers=headers))
         response = await client.response()
         assert response.status == 413
         assert response.headers["connection"] == "close"
