@@ -29,7 +29,7 @@ from typing import Final
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.web import http
 from twisted.web.server import Request, Site
 
@@ -91,6 +91,8 @@ class Stacks(ApiResource):
 def _name(delayed_call: object) -> str:
     """The function that a delayed call will call; the interface does not tell, Twisted's own class does."""
     function = getattr(delayed_call, "func", delayed_call)
+    if isinstance(function, LoopingCall):
+        function = function.f
     return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
 
 

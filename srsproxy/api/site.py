@@ -76,8 +76,8 @@ def answer_later(request: server.Request, doing: str, body: Deferred[bytes]) -> 
     return server.NOT_DONE_YET
 
 
-class Folder(Resource):
-    """A part of a path that is nothing itself: it and everything not put below it are answered with 404."""
+class _Node(Resource):
+    """A part of a path. What was not put below it is answered with 404."""
 
     def __init__(self) -> None:
         Resource.__init__(self)
@@ -85,11 +85,15 @@ class Folder(Resource):
     def getChild(self, path: bytes, request: server.Request) -> Resource:
         return Folder()
 
+
+class Folder(_Node):
+    """A part of a path that is nothing itself, and is answered with 404 too."""
+
     def render(self, request: server.Request) -> bytes | int:
         return json_error(request, http.NOT_FOUND, "nothing is here")
 
 
-class ApiResource(Folder):
+class ApiResource(_Node):
     """Something at a path. Subclasses name their methods, and have a ``render_`` function for each.
 
     :cvar allowedMethods: what is not answered with 405.

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 from twisted.internet import reactor
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, LoopingCall
 
 from srsproxy.api.profile import build_profile_site
 from tests.api.http_client import SiteUnderTest, http_request
@@ -34,6 +34,9 @@ async def test_stacks_show_every_thread_and_what_will_be_called() -> None:
     for _ in range(3):
         clock.callLater(5, test_stacks_show_every_thread_and_what_will_be_called)
     clock.callLater(5, partial(print))
+    loop = LoopingCall(busy)
+    loop.clock = clock
+    loop.start(1, now=False)
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait, name="idle-thread")
     thread.start()
@@ -50,6 +53,7 @@ async def test_stacks_show_every_thread_and_what_will_be_called() -> None:
     assert "render_GET" in text
     assert re.search(r"^ +3 .*test_stacks_show_every_thread_and_what_will_be_called$", text, re.MULTILINE)
     assert re.search(r"^ +1 functools\.partial$", text, re.MULTILINE)
+    assert re.search(r"^ +1 .*\.busy$", text, re.MULTILINE)
 
 
 @in_reactor
