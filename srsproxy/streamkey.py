@@ -121,7 +121,7 @@ def _read(tc_url: str, stream: str, before: _Reading | None) -> _Reading | None:
     if fragment:
         param += f"#{fragment}"
     if (params.get("vhost") or params.get("domain")) == DEFAULT_VHOST and "&" not in param:
-        param = ""
+        param = ""  # it says nothing, so it is not appended
     app, _, name = match["path"].removeprefix("/").rpartition("/")
     host = match["host"] or ""  # an IPv6 address is nobody's vhost
     vhost = requested_vhost(before.vhost if before else host, params)

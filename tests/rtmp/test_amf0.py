@@ -25,6 +25,7 @@ WRITTEN: list[tuple[bytes, AmfValue]] = [
     (b"\x02\x00\x04live", "live"),
     (b"\x02\x00\x03\xe4\xbd\xa0", "你"),
     (b"\x02\x00\x02\xff\xc3", "\udcff\udcc3"),
+    (b"\x02\xff\xff" + b"x" * 0xFFFF, "x" * 0xFFFF),
     (b"\x0c\x00\x01\x00\x00" + b"x" * 0x10000, "x" * 0x10000),
     (b"\x03\x00\x00\x09", {}),
     (
@@ -131,6 +132,8 @@ def test_nesting_is_limited() -> None:
 def test_depth_counts_what_is_open_not_what_was() -> None:
     siblings = nested(2) * 5
     assert decode_all(siblings, limits=Limits(max_depth=2)) == [[[None]]] * 5
+    with pytest.raises(LimitExceeded):
+        decode_all(siblings + nested(3), limits=Limits(max_depth=2))
 
 
 def test_the_number_of_values_is_limited_over_all_of_them() -> None:
@@ -143,6 +146,7 @@ def test_the_number_of_values_is_limited_over_all_of_them() -> None:
 
 
 def test_an_array_cannot_claim_more_values_than_may_come() -> None:
+    assert decode_one(b"\x0a\x00\x00\x00\x03\x05\x05\x05", limits=Limits(max_items=4))[0] == [None] * 3
     with pytest.raises(LimitExceeded, match="array of 4294967295 values"):
         decode_one(b"\x0a\xff\xff\xff\xff")
 

@@ -178,7 +178,7 @@ class TestRealAddress:
 
     def test_it_is_refused_from_those_who_may_not_send_it(self) -> None:
         with pytest.raises(PeerError, match="0xf3"):
-            server().receive_data(real_address_prefix("192.0.2.1"))
+            ServerHandshake(now_ms=NOW, random=RANDOM).receive_data(real_address_prefix("192.0.2.1"))
 
     def test_other_protocols_are_refused_where_it_is_accepted(self) -> None:
         with pytest.raises(PeerError, match="0x16"):
