@@ -1,13 +1,10 @@
-"""Who a client is, and what its socket should do: matters of all stream protocols."""
+"""Client addresses as limits, logs and origins want them."""
 
 from __future__ import annotations
 
 import ipaddress
 
-from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IAddress
-
-from srsproxy.interfaces import IStreamConnection
 
 
 def client_address(peer: IAddress) -> str:
@@ -20,9 +17,3 @@ def client_address(peer: IAddress) -> str:
         return host
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)
-
-
-def send_promptly(transport: IStreamConnection) -> None:
-    """Send small answers at once; Unix sockets do so anyway and do not know the option."""
-    if not isinstance(transport.getPeer(), UNIXAddress):
-        transport.setTcpNoDelay(True)

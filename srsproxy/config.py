@@ -267,6 +267,9 @@ class Settings:
         whole("connections"),
         "connections from one address that have not yet named a stream; 0 = no limit",
     )
+    client_stall_timeout: float = _setting(
+        Group.LIMITS, "30s", DURATION, "a client that takes nothing of what it is sent for so long is closed"
+    )
 
     relay_flush_interval: float = _setting(
         Group.RELAY,

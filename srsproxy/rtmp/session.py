@@ -30,7 +30,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from srsproxy.address import client_address, send_promptly
+from srsproxy.address import client_address
 from srsproxy.balancer.model import Endpoint, Origin, Surface
 from srsproxy.balancer.routing import reach_origin
 from srsproxy.deadline import Deadline
@@ -49,13 +49,13 @@ from srsproxy.interfaces import IRelayedHalf, IRelayObserver, IStreamConnection
 from srsproxy.limits import Admission
 from srsproxy.log import ContextLogger
 from srsproxy.outcome import Outcome
-from srsproxy.relay.handover import close_write
 from srsproxy.relay.model import EndReason
 from srsproxy.rtmp import origin as answers
 from srsproxy.rtmp.negotiation import CLOSE_STREAM, Action, Forward, StreamNamed, StreamReleased
 from srsproxy.rtmp.refusal import refusal
 from srsproxy.rtmp.upstream import Upstream
 from srsproxy.stats import Session
+from srsproxy.transports import close_write, tune_client
 
 if TYPE_CHECKING:
     from srsproxy.rtmp.server import RtmpServer
@@ -107,7 +107,7 @@ class RtmpClient(Protocol):
     # The client's transport
 
     def connectionMade(self) -> None:
-        send_promptly(self.transport)
+        tune_client(self.transport, self._server.settings.client_stall_timeout)
         address = client_address(self.transport.getPeer())
         self.session = self._server.open_session(self, address)
         self._negotiation = self._server.client_negotiation(address)
@@ -202,8 +202,9 @@ class RtmpClient(Protocol):
 
         async def attempt(origin: Origin, endpoint: Endpoint) -> Upstream:
             upstream = Upstream(str(endpoint), server.origin_negotiation(named, self.session.peer), self)
-            limits = server.settings
-            await upstream.open(server.reactor, endpoint, limits.origin_connect_timeout, limits.rtmp_origin_timeout)
+            self._upstream = upstream
+            settings = server.settings
+            await upstream.open(server.reactor, endpoint, settings.origin_connect_timeout, settings.rtmp_origin_timeout)
             self.session.origin = origin.id
             return upstream
 
@@ -223,7 +224,6 @@ class RtmpClient(Protocol):
     def _join(self, upstream: Upstream) -> None:
         """Both sides have said all that they had to say to us: let them talk to each other."""
         self._phase = _Phase.STARTING
-        self._upstream = upstream
         self._deadline.expect(f"origin {upstream.name}: no answer", self._server.settings.rtmp_start_timeout)
         self._negotiation.announce_chunk_size(upstream.chunk_size)
         self._flush()
@@ -251,7 +251,7 @@ class RtmpClient(Protocol):
                 self._started(upstream)
             case answers.MediaBegins(data):
                 self._media_begins(upstream, data)
-            case answers.PublishReleased():
+            case answers.PublishReleased() if self._phase is _Phase.RUNNING:
                 self._publish_released()
             case answers.ToldRejection(code, description):
                 self._finish(Outcome.REJECTED_BY_ORIGIN, OriginRejected(f"{code} ({description})"))

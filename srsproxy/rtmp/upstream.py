@@ -16,8 +16,8 @@ from srsproxy.balancer.model import Endpoint
 from srsproxy.dial import connect
 from srsproxy.errors import DeadlineExceeded, OriginRejected, OriginUnreachable, PeerError, SrsProxyError
 from srsproxy.interfaces import IRelayedHalf, IStreamConnection
-from srsproxy.relay.handover import raw_socket
 from srsproxy.rtmp.origin import Event, OriginNegotiation, OriginReady
+from srsproxy.transports import raw_socket
 
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
