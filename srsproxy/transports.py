@@ -9,7 +9,7 @@ from twisted.internet.interfaces import ISSLTransport, ISystemHandle
 from srsproxy.interfaces import IStreamConnection
 
 _KEEPALIVE_IDLE = 60
-"""Seconds of silence after which the kernel asks whether a peer is still there; it answers within the time of a stall."""
+"""Seconds of silence after which the kernel asks whether a peer is still there."""
 
 
 def raw_socket(transport: object) -> socket.socket | None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from srsproxy.rtmp.chunk import ChunkReader
 from srsproxy.rtmp.message import Message
+from srsproxy.rtmp.recording import RecordingReader
 
 MAX = 0xFFFFFF
 UNKNOWN = 0x63
 """A message type without a meaning."""
 
 
-def reader(**options: int) -> ChunkReader:
-    return ChunkReader(**{"max_message_size": MAX, **options})
+def reader(**options: int) -> RecordingReader:
+    return RecordingReader(**{"max_message_size": MAX, **options})
 
 
-def read(pieces: Iterable[bytes], chunks: ChunkReader | None = None) -> list[Message]:
+def read(pieces: Iterable[bytes], chunks: RecordingReader | None = None) -> list[Message]:
     """All messages of a stream that comes in pieces."""
     chunks = chunks or reader()
     found: list[Message] = []

@@ -249,10 +249,11 @@ class NginxRtmp(Program):
 def live_source(seconds: float) -> tuple[str, ...]:
     """Arguments by which ffmpeg makes a small live stream of H.264 and AAC, in real time."""
     return (
-        *("-hide_banner", "-loglevel", "error", "-nostdin", "-re", "-t", f"{seconds:g}"),
+        *("-hide_banner", "-loglevel", "error", "-nostdin", "-re"),
         *("-f", "lavfi", "-i", "testsrc=size=160x90:rate=15"),
         *("-f", "lavfi", "-i", "sine=frequency=440"),
-        *("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15", "-c:a", "aac", "-f", "flv"),
+        *("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15", "-c:a", "aac"),
+        *("-t", f"{seconds:g}", "-f", "flv"),
     )
 
 

@@ -109,16 +109,6 @@ class ChunkReader:
         self._clean_boundary = True
 
     @property
-    def consumed(self) -> int:
-        """Offset behind the last chunk that was parsed, counted from the first byte received."""
-        return self._base + self._position
-
-    @property
-    def pending(self) -> int:
-        """How many bytes have arrived behind the last message that was returned."""
-        return len(self._buffer) - self._boundary
-
-    @property
     def at_boundary(self) -> bool:
         """Whether the chunk stream can be cut at the end of the last message that was returned.
 
@@ -130,11 +120,14 @@ class ChunkReader:
     def receive_data(self, data: bytes) -> None:
         """Take what has arrived."""
         # What was returned is dropped here and not message by message, so that a read full of small messages is cheap.
-        del self._buffer[: self._boundary]
-        self._base += self._boundary
-        self._position -= self._boundary
-        self._boundary = 0
+        self._drop(self._boundary)
         self._buffer += data
+
+    def _drop(self, count: int) -> None:
+        del self._buffer[:count]
+        self._base += count
+        self._position -= count
+        self._boundary = max(self._boundary - count, 0)
 
     def next_message(self) -> Message | None:
         """The next message, or ``None`` until more has arrived.
@@ -154,17 +147,8 @@ class ChunkReader:
             self._clean_boundary = not self._unfinished
             if header.type == MessageType.SET_CHUNK_SIZE and payload:
                 self._set_chunk_size(parse_set_chunk_size(payload))
-            return Message(csid, header.type, header.msid, header.timestamp, payload, self.consumed)
+            return Message(csid, header.type, header.msid, header.timestamp, payload, self._base + self._position)
         return None
-
-    def take_rest(self) -> bytes:
-        """Everything that has arrived behind the last message that was returned, to be passed on as it is.
-
-        The reader is finished with it. Valid only :attr:`at_boundary`: else the rest would begin within a message.
-        """
-        if not self._clean_boundary:
-            raise RuntimeError("an unfinished message began before the last one ended; check at_boundary first")
-        return bytes(self._buffer[self._boundary :])
 
     def _set_chunk_size(self, size: int) -> None:
         if size < self._min_chunk_size:

@@ -26,7 +26,7 @@ from srsproxy import __version__
 from srsproxy.errors import LimitExceeded, PeerError
 from srsproxy.rtmp import message as rtmp
 from srsproxy.rtmp.amf0 import UNDEFINED, AmfValue, EcmaArray, Limits
-from srsproxy.rtmp.chunk import DEFAULT_CHUNK_SIZE, MIN_CHUNK_SIZE, ChunkReader, ChunkWriter
+from srsproxy.rtmp.chunk import DEFAULT_CHUNK_SIZE, MIN_CHUNK_SIZE, ChunkWriter
 from srsproxy.rtmp.handshake import ServerHandshake
 from srsproxy.rtmp.message import Command, Message, MessageType, UserControl
 from srsproxy.rtmp.recording import RecordingReader
@@ -257,7 +257,7 @@ class ClientNegotiation:
             self._input = self._new_input(self._client_chunk_size)
             self._input.receive_data(rest)
         self._begin_round()
-        self._client_chunk_size = self._input.reader.chunk_size
+        self._client_chunk_size = self._input.chunk_size
         self._rewriter = ChunkWriter()
         self._prelude += self._connect
         self._prelude += self._rewriter.write(
@@ -268,9 +268,7 @@ class ClientNegotiation:
 
     def _new_input(self, chunk_size: int = DEFAULT_CHUNK_SIZE) -> RecordingReader:
         return RecordingReader(
-            ChunkReader(
-                max_message_size=self._limits.message_size, min_chunk_size=MIN_CHUNK_SIZE, chunk_size=chunk_size
-            )
+            max_message_size=self._limits.message_size, min_chunk_size=MIN_CHUNK_SIZE, chunk_size=chunk_size
         )
 
     def _send(self, csid: int, kind: MessageType, msid: int, payload: bytes) -> None:
@@ -281,7 +279,7 @@ class ClientNegotiation:
         self._send(_COMMAND_CSID, MessageType.COMMAND_AMF0, 0, payload)
 
     def _parse(self, message: Message) -> Command | None:
-        if message.type not in (MessageType.COMMAND_AMF0, MessageType.COMMAND_AMF3):
+        if message.type not in (MessageType.COMMAND_AMF0, MessageType.COMMAND_AMF3) or not message.payload:
             return None
         return rtmp.parse_command(message, limits=self._limits.amf)
 
@@ -351,7 +349,7 @@ class ClientNegotiation:
             self._prelude += writer.write(_OUR_CSID, MessageType.COMMAND_AMF0, 0, create)
             self._create_stream_tid = CREATE_STREAM_TID
         self._prelude += self._take(input_, message)
-        self._client_chunk_size = input_.reader.chunk_size
+        self._client_chunk_size = input_.chunk_size
         self._key = key
         self._closed = False
         self._state = _State.NAMED

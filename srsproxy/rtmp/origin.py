@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from srsproxy.errors import OriginRejected, PeerError
-from srsproxy.rtmp.chunk import ChunkReader
 from srsproxy.rtmp.handshake import ClientHandshake, real_address_prefix
 from srsproxy.rtmp.message import Command, Message, MessageType, parse_command
 from srsproxy.rtmp.negotiation import Action, StreamNamed
@@ -104,9 +103,10 @@ class OriginNegotiation:
         self._create_stream_tid = named.create_stream_tid
         self._prefix = real_address_prefix(real_address) if real_address is not None else b""
         self._handshake: ClientHandshake | None = ClientHandshake(now_ms=now_ms, random=random)
-        self._input = RecordingReader(ChunkReader(max_message_size=max_message_size))
+        self._input = RecordingReader(max_message_size=max_message_size)
         self._state = _State.HANDSHAKE
         self._pending: list[Event] = []
+        self._answered = False
         self._started = False
         self._released = False
 
@@ -169,22 +169,28 @@ class OriginNegotiation:
             elif self._action is Action.PLAY and self._is_media(message):
                 return self._go_raw()
             else:
-                self._pending.append(Answer(self._input.take(message), self._input.reader.chunk_size))
+                self._pending.append(Answer(self._input.take(message), self._input.chunk_size))
                 if command is not None:
                     self._watch(command)
 
     def _dialogue(self, message: Message, command: Command | None) -> None:
         """Swallow answers that the client has had, up to the ``_result`` of its last createStream."""
         self._input.take(message)
-        if command is None:
-            return
+        if command is not None:
+            self._hear(command)
+        # An origin that interleaves chunk streams may be in the middle of another message, of which the client must not
+        # see half.
+        if self._answered and self._input.at_boundary:
+            self._state = _State.WATCHING
+            self._pending.append(OriginReady(self._input.chunk_size))
+
+    def _hear(self, command: Command) -> None:
         if command.name == "_error" or (command.name == "onStatus" and _status(command).get("level") == "error"):
             status = _status(command)
             code, description = status.get("code", command.name), status.get("description", "no reason given")
             raise OriginRejected(f"{code} ({description})", code)
         if command.name == "_result" and command.transaction_id == self._create_stream_tid and _is_stream_id(command):
-            self._state = _State.WATCHING
-            self._pending.append(OriginReady(self._input.reader.chunk_size))
+            self._answered = True
 
     def _watch(self, command: Command) -> None:
         """Events behind an answer that has been passed on."""

@@ -167,41 +167,28 @@ def test_reading_can_begin_within_a_connection() -> None:
 # --- where messages end ---------------------------------------------------------------------------
 
 
-def test_positions_tell_where_each_message_ended() -> None:
+def test_messages_tell_where_they_ended() -> None:
     first, second = ChunkWriter().write(4, UNKNOWN, 1, b"a" * 300), ChunkWriter().write(5, UNKNOWN, 1, b"b")
     chunks = reader()
-    chunks.receive_data(first + second + b"\x04\x00")
-    assert (chunks.consumed, chunks.pending) == (0, len(first + second) + 2)
-    message = chunks.next_message()
-    assert message is not None
-    assert (message.end, chunks.consumed, chunks.pending) == (len(first), len(first), len(second) + 2)
-    message = chunks.next_message()
-    assert message is not None
-    assert (message.end, chunks.consumed, chunks.pending) == (len(first + second), len(first + second), 2)
-    assert chunks.next_message() is None
-    assert chunks.take_rest() == b"\x04\x00"
+    ends = [message.end for message in read([first + second + b"\x04\x00"], chunks)]
+    assert ends == [len(first), len(first + second)]
 
 
-def test_a_partial_message_counts_as_pending_and_its_whole_chunks_as_consumed() -> None:
+def test_the_bytes_of_each_message_can_be_taken_and_the_rest_as_well() -> None:
+    first, second = ChunkWriter().write(4, UNKNOWN, 1, b"a" * 300), ChunkWriter().write(5, UNKNOWN, 1, b"b")
+    rest = start(0, 300) + CONTINUATION + b"x"
+    for pieces in ([first + second + rest], bytewise(first + second + rest)):
+        chunks = reader()
+        assert [chunks.take(message) for message in read(pieces, chunks)] == [first, second]
+        assert chunks.recorded == len(rest)
+        assert chunks.take_all() == rest
+
+
+def test_bytes_that_are_not_taken_are_kept_with_those_of_the_next_message() -> None:
+    first, second = ChunkWriter().write(4, UNKNOWN, 1, b"a" * 300), ChunkWriter().write(5, UNKNOWN, 1, b"b")
     chunks = reader()
-    assert read(bytewise(start(0, 300) + CONTINUATION + b"x" * 50), chunks) == []
-    assert chunks.consumed == 12 + 128
-    assert chunks.pending == 12 + 128 + 1 + 50
-
-
-def test_the_rest_holds_the_message_that_has_begun_behind_the_cut() -> None:
-    whole = ChunkWriter().write(4, UNKNOWN, 1, b"a")
-    chunks = reader()
-    read([whole, start(0, 300), CONTINUATION + b"x"], chunks)
-    assert chunks.at_boundary
-    assert chunks.take_rest() == start(0, 300) + CONTINUATION + b"x"
-
-
-def test_the_rest_before_any_message_is_everything() -> None:
-    chunks = reader()
-    read([start(0, 300)], chunks)
-    assert chunks.at_boundary
-    assert chunks.take_rest() == start(0, 300)
+    _, message = read([first, second], chunks)
+    assert chunks.take(message) == first + second
 
 
 def test_a_stream_cannot_be_cut_within_a_message_of_another_chunk_stream() -> None:
@@ -209,11 +196,8 @@ def test_a_stream_cannot_be_cut_within_a_message_of_another_chunk_stream() -> No
     other = ChunkWriter().write(5, UNKNOWN, 1, b"other")
     assert payloads(read([start(0, 300) + other], chunks)) == [b"other"]
     assert not chunks.at_boundary
-    with pytest.raises(RuntimeError, match="at_boundary"):
-        chunks.take_rest()
     assert payloads(read([CONTINUATION + b"x" * 128 + CONTINUATION + b"x" * 44 + b"rest"], chunks)) == [b"x" * 300]
     assert chunks.at_boundary
-    assert chunks.take_rest() == b"rest"
 
 
 def test_chunk_streams_may_be_interleaved() -> None:
@@ -233,9 +217,10 @@ def test_a_message_cut_short_at_any_length_is_waited_for(csid: int, stamp: int) 
     for size in range(len(data)):
         chunks = reader()
         assert read([data[:size]], chunks) == []
-        assert chunks.take_rest() == data[:size]
-        assert payloads(read([data[size:] + b"\x44"], chunks)) == [b"payload" * 30]
-        assert chunks.pending == 1
+        (message,) = read([data[size:] + b"\x44"], chunks)
+        assert message.payload == b"payload" * 30
+        assert chunks.take(message) == data
+        assert chunks.recorded == 1
 
 
 # --- limits ---------------------------------------------------------------------------------------
@@ -272,7 +257,6 @@ def test_finished_messages_do_not_count_as_unfinished() -> None:
     chunks = reader(max_message_size=1280)
     data = ChunkWriter().write(4, UNKNOWN, 1, bytes(1280))
     assert len(read([data] * 50, chunks)) == 50
-    assert chunks.pending == 0
 
 
 def test_the_time_to_read_a_message_grows_with_its_length_only() -> None:

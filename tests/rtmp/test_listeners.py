@@ -60,7 +60,7 @@ def proxy(**settings: Any) -> ProxyUnderTest:
 
 
 # Twisted's TLS endpoints use what pyOpenSSL has deprecated.
-twisteds_own_warnings = pytest.mark.filterwarnings("default::DeprecationWarning")
+twisteds_own_warnings = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 @twisteds_own_warnings
