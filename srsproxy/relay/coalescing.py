@@ -167,8 +167,10 @@ class Coalescer:
     # --- flushing
 
     def _flush_next(self, now: float) -> None:
-        # By the calendar rather than an interval from now, lest the reactor's rounding adds to each.
-        self._flush_due = max(self._flush_due + self._flush_interval, now)
+        # By the calendar, lest the reactor's rounding adds to each interval; but nothing is made up for.
+        self._flush_due += self._flush_interval
+        if self._flush_due < now:
+            self._flush_due = now + self._flush_interval
         self._flush_call = self._reactor.callLater(self._flush_due - now, self._flush)
 
     def _flush(self) -> None:
@@ -184,8 +186,9 @@ class Coalescer:
             serve_all([(fd, 0) for fd in self._members], self._survey, self._break_off)
         if len(events) == MAX_BATCH:
             # There may be more, but others wait for the reactor as well.
-            self._flush_due = now - self._flush_interval
-        self._flush_next(now)
+            self._flush_call = self._reactor.callLater(0, self._flush)
+        else:
+            self._flush_next(now)
 
     def _serve(self, fd: int, _event: int) -> None:
         half = self._members.get(fd)

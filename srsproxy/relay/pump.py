@@ -177,13 +177,13 @@ class Pump:
         if half.source.fileno() != fd:
             half.end(EndReason.SOURCE_LOST)  # Its owner closed it and has not stopped us.
             return
+        self._evict(half.source, fd)
+        self._blocked.pop(fd, None)
+        self._reading[fd] = half
+        self._watch(half.source, fd)
         if self._sinks.get(half.sink_fd) is half:
             del self._sinks[half.sink_fd]
             self._watch(half.sink, half.sink_fd)
-        self._blocked.pop(fd, None)
-        self._evict(half.source, fd)
-        self._reading[fd] = half
-        self._watch(half.source, fd)
 
     def await_sink(self, half: PumpHalf) -> None:
         """The half holds something: call its ``flush`` when its sink can be written, and do not read its source."""
