@@ -10,23 +10,24 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 class Deadline:
     """Calls back when time is up, with words that say what for.
 
-    :param missed: called with what did not happen, and within how many seconds.
+    It knows whom to call only while it runs: an owner that is let go of must not hang in a cycle until the garbage
+    collector comes by.
     """
 
-    __slots__ = ("_call", "_clock", "_missed")
+    __slots__ = ("_call", "_clock")
 
-    def __init__(self, clock: IReactorTime, missed: Callable[[str], None]) -> None:
+    def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._missed = missed
         self._call: IDelayedCall | None = None
 
-    def expect(self, what: str, seconds: float) -> None:
+    def expect(self, what: str, seconds: float, missed: Callable[[str], None]) -> None:
         """Wait for this instead of whatever was waited for.
 
         :param what: told if it does not happen, such as ``no RTMP handshake``.
+        :param missed: called with what did not happen within how many seconds.
         """
         self.cancel()
-        self._call = self._clock.callLater(seconds, self._expired, f"{what} within {seconds:g} s")
+        self._call = self._clock.callLater(seconds, self._expired, missed, f"{what} within {seconds:g} s")
 
     def cancel(self) -> None:
         """Wait for nothing."""
@@ -34,6 +35,6 @@ class Deadline:
         if call is not None:
             call.cancel()
 
-    def _expired(self, what: str) -> None:
+    def _expired(self, missed: Callable[[str], None], what: str) -> None:
         self._call = None
-        self._missed(what)
+        missed(what)

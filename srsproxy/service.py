@@ -37,6 +37,7 @@ from srsproxy.balancer.policy import POLICIES
 from srsproxy.config import LoadBalancerType, Settings
 from srsproxy.errors import ConfigError, log_failure
 from srsproxy.interfaces import ILoadBalancer, IMediaServer, IStreamRelay
+from srsproxy.limited import LimitedFactory
 from srsproxy.limits import ConnectionLimits
 from srsproxy.log import new_context_id
 from srsproxy.relay.stream import build_relay
@@ -46,6 +47,9 @@ from srsproxy.values import Listener
 
 _REFRESHES_PER_LIFETIME = 3
 """How often the picks of running sessions are refreshed within their idle lifetime: one late round costs nothing."""
+
+_API_CONNECTIONS_PER_ADDRESS = 256
+"""A heartbeat takes milliseconds, so this is many origins behind one address; each connection costs some kilobytes."""
 
 _log = Logger()
 
@@ -71,9 +75,9 @@ def build(settings: Settings, reactor: Any = None) -> Proxy:
         server=f"srsproxy-{platform.node()}", service=new_context_id(), pid=str(os.getpid()), version=__version__
     )
     system_site = build_system_site(reactor, balancer, settings.register_token, identity)
-    proxy.listen("system API", settings.system_api, system_site)
+    proxy.listen("system API", settings.system_api, _limited(system_site))
     if settings.profile is not None:
-        proxy.listen("profiling", settings.profile, build_profile_site(reactor))
+        proxy.listen("profiling", settings.profile, _limited(build_profile_site(reactor)))
     if settings.default_backend_enabled:
         DefaultBackend(reactor, balancer, _default_origin(settings)).setServiceParent(proxy)
     _refresh_picks(settings, balancer, stats, reactor).setServiceParent(proxy)
@@ -118,6 +122,10 @@ class Proxy(MultiService):
             for server in self._servers:
                 server.abort()
         self._relay.close()
+
+
+def _limited(site: IProtocolFactory) -> LimitedFactory:
+    return LimitedFactory(site, ConnectionLimits(0, _API_CONNECTIONS_PER_ADDRESS, 0))
 
 
 def _build_balancer(settings: Settings, clock: Any) -> ILoadBalancer:

@@ -147,7 +147,7 @@ def srsproxy(reactor: Any, folder: Path, *options: str, **environ: str) -> Progr
 async def ports_of(proxy: Program) -> tuple[int, int]:
     """Where a running :func:`srsproxy` listens for RTMP clients and for heartbeats."""
     rtmp = await proxy.read(r"RtmpServer starting on ([0-9]+)")
-    system = await proxy.read(r"ApiSite starting on ([0-9]+)")
+    system = await proxy.read(r"ApiSite .*starting on ([0-9]+)")
     return int(rtmp[1]), int(system[1])
 
 

@@ -112,13 +112,13 @@ class RtmpClient(Protocol):
         self.session = self._server.open_session(self, address)
         self._negotiation = self._server.client_negotiation(address)
         self._admission = Admission(self._server.limits, address)
-        self._deadline = Deadline(self._server.reactor, self._too_late)
+        self._deadline = Deadline(self._server.reactor)
         try:
             self._admission.enter()
         except Refused as error:
             self._fail(error)
             return
-        self._deadline.expect("no RTMP handshake", self._server.settings.rtmp_handshake_timeout)
+        self._expect("no RTMP handshake", self._server.settings.rtmp_handshake_timeout)
 
     def dataReceived(self, data: bytes) -> None:
         if self._phase is _Phase.LINGERING:
@@ -164,7 +164,7 @@ class RtmpClient(Protocol):
         if self._negotiation.real_address is not None:
             self.session.peer = self._negotiation.real_address
         elapsed = self._server.reactor.seconds() - self.session.started
-        self._deadline.expect("no stream was named", max(self._server.settings.rtmp_identify_timeout - elapsed, 0.0))
+        self._expect("no stream was named", max(self._server.settings.rtmp_identify_timeout - elapsed, 0.0))
 
     def _converse(self) -> None:
         """Act on all that the client has said."""
@@ -203,6 +203,7 @@ class RtmpClient(Protocol):
         async def attempt(origin: Origin, endpoint: Endpoint) -> Upstream:
             upstream = Upstream(str(endpoint), server.origin_negotiation(named, self.session.peer), self)
             self._upstream = upstream
+            self._log.debug("{what}: dialling origin {origin}", what=self._doing, origin=upstream.name)
             settings = server.settings
             await upstream.open(server.reactor, endpoint, settings.origin_connect_timeout, settings.rtmp_origin_timeout)
             self.session.origin = origin.id
@@ -224,7 +225,7 @@ class RtmpClient(Protocol):
     def _join(self, upstream: Upstream) -> None:
         """Both sides have said all that they had to say to us: let them talk to each other."""
         self._phase = _Phase.STARTING
-        self._deadline.expect(f"origin {upstream.name}: no answer", self._server.settings.rtmp_start_timeout)
+        self._expect(f"origin {upstream.name}: no answer", self._server.settings.rtmp_start_timeout)
         self._negotiation.announce_chunk_size(upstream.chunk_size)
         self._flush()
         early, self._early = self._early, b""
@@ -304,7 +305,7 @@ class RtmpClient(Protocol):
         """The publisher's stream is free, and its next words are for us; its origin may end what it was saying."""
         rest = self._stop_relay()
         self._phase = _Phase.NAMING
-        self._deadline.expect("no further stream was named", self._server.settings.rtmp_republish_timeout)
+        self._expect("no further stream was named", self._server.settings.rtmp_republish_timeout)
         self._negotiation.resume(rest)
         self.transport.resumeProducing()
         self._receive(b"")
@@ -317,7 +318,7 @@ class RtmpClient(Protocol):
             self._switched()
             return
         upstream = self._required_upstream
-        self._deadline.expect(f"origin {upstream.name}: closeStream not obeyed", SWITCH_TIMEOUT)
+        self._expect(f"origin {upstream.name}: closeStream not obeyed", SWITCH_TIMEOUT)
         upstream.transport.unregisterProducer()
         upstream.transport.write(CLOSE_STREAM)
         close_write(upstream.transport)
@@ -326,7 +327,7 @@ class RtmpClient(Protocol):
         self._phase = _Phase.NAMING
         self._stop_relay()
         self._drop_upstream()
-        self._deadline.expect("no further stream was named", self._server.settings.rtmp_identify_timeout)
+        self._expect("no further stream was named", self._server.settings.rtmp_identify_timeout)
         self._negotiation.resume()
         self.transport.resumeProducing()
         early, self._early = self._early, b""
@@ -359,7 +360,7 @@ class RtmpClient(Protocol):
     def _client_done(self) -> None:
         """A publisher has said its last word; what its origin still answers is passed on until that closes as well."""
         self._phase = _Phase.CLIENT_DONE
-        self._deadline.expect("the origin did not close", HALF_CLOSE_TIMEOUT)
+        self._expect("the origin did not close", HALF_CLOSE_TIMEOUT)
         close_write(self._required_upstream.transport)
 
     def _stop_relay(self) -> bytes:
@@ -378,6 +379,9 @@ class RtmpClient(Protocol):
             self.session.sent += half.relayed
 
     # Ends
+
+    def _expect(self, what: str, seconds: float) -> None:
+        self._deadline.expect(what, seconds, self._too_late)
 
     def _too_late(self, what: str) -> None:
         if self._phase in (_Phase.LINGERING, _Phase.CLIENT_DONE):
@@ -410,7 +414,7 @@ class RtmpClient(Protocol):
         self._phase = _Phase.LINGERING
         self.transport.resumeProducing()
         close_write(self.transport)
-        self._deadline.expect("the client did not close", LINGER)
+        self._expect("the client did not close", LINGER)
 
     def _finish(self, outcome: Outcome, error: BaseException | Failure | None = None) -> None:
         """Record how the session ended and let go of the origin. What comes later changes nothing any more."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.error import ConnectionRefusedError
 
 from tests.asynchronous import in_reactor
 from tests.processes import free_port, http, ports_of, register, srsproxy, twistd
@@ -41,22 +42,22 @@ async def test_an_idle_proxy_is_gone_soon_after_sigterm(tmp_path: Path) -> None:
 
 @in_reactor
 async def test_running_sessions_may_end_within_the_grace_period_and_new_ones_are_refused(tmp_path: Path) -> None:
-    async with (
-        srsproxy(reactor, tmp_path, PROXY_GRACE_QUIT_TIMEOUT="8s") as proxy,
-        srsproxy(reactor, tmp_path) as other,
-    ):
+    timeouts = {"PROXY_GRACE_QUIT_TIMEOUT": "8s", "PROXY_ORIGIN_CONNECT_TIMEOUT": "2s"}
+    patient = srsproxy(reactor, tmp_path, PROXY_LOG_LEVEL="debug", **timeouts)
+    async with patient as proxy, srsproxy(reactor, tmp_path) as stopped:
         port, system_port = await ports_of(proxy)
-        # Another proxy is as good as an origin that is never there: the session is one that waits for its origin.
-        dead, _ = await ports_of(other)
-        await register(reactor, system_port, "dead", str(dead))
-        other.signal(signal.SIGSTOP)
+        # A process that was stopped takes connections and says nothing: the session waits for its origin.
+        silent, _ = await ports_of(stopped)
+        await register(reactor, system_port, "silent", str(silent))
+        stopped.signal(signal.SIGSTOP)
         client = await RtmpTestClient.connect(reactor, "127.0.0.1", port)
         await client.connect_app("live")
         await client.name_stream("s")
         client.send_command("publish", 9.0, None, "s", "live", csid=8, msid=1)
+        await proxy.read("dialling origin")
         proxy.signal(signal.SIGTERM)
         await proxy.read("1 sessions are running; they have 8 s to end")
-        with pytest.raises(Exception, match="refused"):
+        with pytest.raises(ConnectionRefusedError):
             await RtmpTestClient.connect(reactor, "127.0.0.1", port)
         assert status_code(await client.read_status()) == "NetStream.Failed"
         assert await proxy.wait() == ENDED
@@ -103,7 +104,7 @@ async def test_the_service_can_be_part_of_another_application(tmp_path: Path) ->
         "TCPServer(0, Factory.forProtocol(Echo), interface='127.0.0.1').setServiceParent(application)\n"
     )
     async with twistd(reactor, tmp_path, "--nodaemon", "--pidfile=", f"--python={composed}") as program:
-        await program.read(f"ApiSite starting on {system_port}")
+        await program.read(f"ApiSite .*starting on {system_port}")
         status, answer = await http(reactor, system_port, "GET", "/api/v1/versions")
         assert (status, json.loads(answer)["code"]) == (200, 0)
         program.signal(signal.SIGTERM)
@@ -130,7 +131,7 @@ async def test_a_thousand_idle_connections_are_closed_at_the_deadline_and_their_
         rows = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         return next(int(row.split()[1]) for row in rows if row.startswith("Private_Dirty"))
 
-    async with srsproxy(reactor, tmp_path, PROXY_RTMP_HANDSHAKE_TIMEOUT="1s") as proxy:
+    async with srsproxy(reactor, tmp_path, PROXY_RTMP_HANDSHAKE_TIMEOUT="2s") as proxy:
         port, _ = await ports_of(proxy)
         grown = []
         for _ in range(3):
@@ -138,6 +139,6 @@ async def test_a_thousand_idle_connections_are_closed_at_the_deadline_and_their_
             for client in clients:
                 await client.wait_closed()
             grown.append(resident(proxy.pid))
-        # What the first thousand took is used again by the second and the third.
-        assert grown[2] - grown[0] < 1000
+        # What the first thousand took is used again by the second and the third; two thousand left would be 10,000 kB.
+        assert grown[2] - grown[0] < 3000
         await until(reactor, lambda: len(list(Path(f"/proc/{proxy.pid}/fd").iterdir())) < 30, "descriptors are closed")

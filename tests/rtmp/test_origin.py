@@ -160,6 +160,15 @@ def test_answers_with_other_transaction_ids_and_without_a_stream_id_are_no_bound
     assert feed(negotiation(), HANDSHAKE + others + command("_result", 3, None, 1.0)) == []
 
 
+def test_an_origin_that_interleaves_is_cut_where_no_message_is_unfinished() -> None:
+    other = ChunkWriter(128).write(7, MessageType.DATA_AMF0, 0, bytes(200))
+    begun, ended = other[: 12 + 128], other[12 + 128 :]
+    origin = negotiation()
+    assert feed(origin, HANDSHAKE + begun + command("_result", 4, None, 1.0)) == []
+    after = status("status", "NetStream.Publish.Start")
+    assert feed(origin, ended + after)[:2] == [OriginReady(128), Answer(after, 128)]
+
+
 @pytest.mark.parametrize(
     "refusal",
     [
