@@ -81,7 +81,7 @@ class Coalescer:
         self._members: dict[int, CoalescingHalf] = {}
         self._flush_call: IDelayedCall | None = None
         self._flush_due = 0.0
-        self._survey_due = 0.0
+        self._survey_begin = 0.0
         self.buffer = pump.buffer
         self.pipes = pump.pipes
 
@@ -93,9 +93,8 @@ class Coalescer:
 
     def consider(self, half: CoalescingHalf) -> None:
         """The half has been read :data:`ENTRY_READS` times since it was considered or surveyed last."""
-        fd = half.source_fd
-        if self._members.get(fd) is half or half.source.fileno() != fd:
-            return
+        if not self._pump.is_reading(half):
+            return  # Already delayed, or the last of these reads has ended it or filled its sink.
         now = self._reactor.seconds()
         if now - half.counted_since <= ENTRY_SPAN:
             self._enter(half, now)
@@ -146,7 +145,7 @@ class Coalescer:
         self._members[half.source_fd] = half
         if self._flush_call is None:
             self._flush_due = now
-            self._survey_due = now + SURVEY_INTERVAL
+            self._survey_begin = now
             self._flush_next(now)
 
     def _leave(self, half: PumpHalf) -> None:
@@ -181,9 +180,9 @@ class Coalescer:
         events = self._epoll.poll(0, MAX_BATCH)
         serve_all(events, self._serve, self._break_off)
         now = self._reactor.seconds()
-        if now >= self._survey_due:
-            self._survey_due = now + SURVEY_INTERVAL
+        if now - self._survey_begin >= SURVEY_INTERVAL:
             serve_all([(fd, 0) for fd in self._members], self._survey, self._break_off)
+            self._survey_begin = now
         if len(events) == MAX_BATCH:
             # There may be more, but others wait for the reactor as well.
             self._flush_call = self._reactor.callLater(0, self._flush)
@@ -207,6 +206,8 @@ class Coalescer:
 
     def _survey(self, fd: int, _event: int) -> None:
         half = self._members[fd]
+        if half.counted_since > self._survey_begin:
+            return  # It has entered since the last survey.
         if half.reads < STAY_READS:
             self._release(half)
         half.reads = 0

@@ -129,6 +129,18 @@ async def test_a_direction_stays_delayed_for_as_long_as_it_is_worth_it(intervals
 
 
 @in_reactor
+async def test_a_direction_that_entered_right_before_a_survey_is_not_judged_by_it() -> None:
+    async with Coalesced() as lines:
+        await lines.fast_line()
+        lines.clock.pump([FLUSH_INTERVAL] * (int(SURVEY_INTERVAL / FLUSH_INTERVAL) - 2))
+        late = await lines.fast_line()
+        lines.clock.pump([FLUSH_INTERVAL] * 4)
+        assert lines.is_delayed(late)
+        lines.clock.pump([FLUSH_INTERVAL] * int(1.1 * SURVEY_INTERVAL / FLUSH_INTERVAL))
+        assert not lines.is_delayed(late)
+
+
+@in_reactor
 async def test_a_direction_that_was_let_go_can_come_back() -> None:
     async with Coalesced() as lines:
         line = await lines.fast_line()
@@ -199,6 +211,32 @@ async def test_the_end_of_a_delayed_source_comes_with_the_flush() -> None:
         assert await line.front.ends() is EndReason.EOF
         lines.clock.advance(FLUSH_INTERVAL)
         assert not lines.clock.getDelayedCalls()
+
+
+@in_reactor
+async def test_a_direction_that_ends_with_the_read_that_made_it_fast_is_left_alone() -> None:
+    async with Coalesced() as lines:
+        line = await lines.relayed()
+        await lines.send_singly(line, ENTRY_READS - 1, 0.0)
+        line.client.transport.loseConnection()
+        assert await line.front.ends() is EndReason.EOF
+        assert not lines.clock.getDelayedCalls()
+
+
+@in_reactor
+async def test_a_direction_whose_sink_fills_with_the_read_that_made_it_fast_is_not_delayed() -> None:
+    async with Coalesced() as lines:
+        line = await lines.relayed()
+        line.origin.transport.pauseProducing()
+        flood = Flood(line.client)
+        await flood.stalls()
+        half = line.front.half
+        assert isinstance(half, CoalescingHalf)
+        lines.coalescer.consider(half)
+        assert not lines.is_delayed(line)
+        flood.end()
+        line.origin.transport.resumeProducing()
+        await line.origin.receives(bytes(flood.sent))
 
 
 @in_reactor

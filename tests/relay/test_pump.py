@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -287,6 +288,31 @@ async def test_a_protocol_that_reads_what_the_pump_reads_is_told() -> None:
             half.data_received(b"x")
         with pytest.raises(RuntimeError):
             half.read_closed()
+
+
+@in_reactor
+async def test_a_direction_that_is_stopped_when_another_is_served_is_not_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Lines() as lines:
+        line = await lines.relayed(there=True, back=True)
+        line.client.transport.pauseProducing()
+        await Flood(line.origin).stalls()
+        # Behind the reactor's back, so that one event tells both: the client takes more, and it has sent something.
+        connection = raw_socket(line.client.transport)
+        assert connection is not None
+        with contextlib.suppress(BlockingIOError):
+            while connection.recv(1_000_000):
+                pass
+        connection.send(b"for the owner")
+        monkeypatch.setattr(PumpHalf, "flush", lambda _half: line.front.stop())
+        pump = lines.relay._pump
+        assert pump is not None
+        pump.doRead()
+        assert line.front.half is None
+        line.back.stop()
+        line.front.transport.resumeProducing()
+        await until(lambda: line.front.received == b"for the owner", "what was sent")
 
 
 # Fairness
