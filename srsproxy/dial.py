@@ -6,23 +6,24 @@ from typing import Any
 
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError, DNSLookupError
-from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
 from srsproxy.balancer.model import Endpoint
 from srsproxy.errors import OriginUnreachable
 
 
-class _OneProtocol(Factory):
-    """A factory for a protocol that exists already."""
+class _OneProtocol(Factory[Protocol]):
+    """A factory for a protocol that exists already. It forgets it: Twisted keeps factories in cycles for a while."""
 
     noisy = False
 
-    def __init__(self, protocol: IProtocol) -> None:
-        self._protocol = protocol
+    def __init__(self, protocol: Protocol) -> None:
+        self._protocol: Protocol | None = protocol
 
-    def buildProtocol(self, addr: object) -> Any:
-        return self._protocol
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        protocol, self._protocol = self._protocol, None
+        return protocol
 
 
 def client_endpoint(reactor: Any, endpoint: Endpoint, timeout: float) -> IStreamClientEndpoint:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol, ServerFactory
 
 from srsproxy.config import PickPolicy
@@ -15,6 +18,7 @@ from srsproxy.interfaces import IStreamConnection
 from srsproxy.outcome import Outcome
 from srsproxy.rtmp.message import Message, MessageType
 from srsproxy.rtmp.negotiation import Action
+from srsproxy.rtmp.session import RtmpClient
 from tests.asynchronous import in_reactor
 from tests.proxy import ProxyUnderTest, until
 from tests.rtmp_client import HANDSHAKE_SIZE, PeerClosed, RtmpTestClient, Style, is_media, status_code, status_of
@@ -534,6 +538,34 @@ async def test_bytes_are_counted_both_ways() -> None:
         media = sum(len(payload) for payload in payloads)
         assert under_test.stats.received["rtmp"] > media
         assert under_test.stats.sent["rtmp"] > media
+
+
+@in_reactor
+async def test_ended_sessions_are_freed_without_the_garbage_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with proxy() as under_test:
+        sessions: list[weakref.ref[RtmpClient]] = []
+        build = under_test.server.buildProtocol
+
+        def watched(addr: IAddress | None) -> RtmpClient:
+            session = build(addr)
+            sessions.append(weakref.ref(session))
+            return session
+
+        monkeypatch.setattr(under_test.server, "buildProtocol", watched)
+        await under_test.add_origin("a")
+        gc.disable()
+        try:
+            publisher = await publish(under_test, "s")
+            player = await play(under_test, "s")
+            second = await under_test.client()
+            await second.publish("live", "s")
+            await second.wait_closed()
+            await player.close()
+            await publisher.abort()
+            await until(reactor, lambda: all(session() is None for session in sessions), "all are freed")
+            assert len(sessions) == 3
+        finally:
+            gc.enable()
 
 
 @in_reactor
