@@ -42,6 +42,7 @@ from srsproxy.limits import ConnectionLimits
 from srsproxy.log import new_context_id
 from srsproxy.relay.stream import build_relay
 from srsproxy.rtmp.server import RtmpServer
+from srsproxy.rtmp.shared import Shared
 from srsproxy.stats import Stats
 from srsproxy.values import Listener
 
@@ -68,7 +69,7 @@ def build(settings: Settings, reactor: Any = None) -> Proxy:
     limits = ConnectionLimits(
         settings.max_connections, settings.max_connections_per_address, settings.max_pending_per_address
     )
-    rtmp = RtmpServer(reactor, settings, balancer, relay, stats, limits)
+    rtmp = RtmpServer(Shared(reactor, settings, balancer, relay, stats, limits))
     proxy = Proxy(reactor, settings, stats, relay, [rtmp])
     proxy.listen("RTMP", settings.rtmp_server, rtmp)
     identity = ProxyIdentity(

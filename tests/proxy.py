@@ -21,6 +21,7 @@ from srsproxy.limits import ConnectionLimits
 from srsproxy.outcome import Outcome
 from srsproxy.relay.stream import build_relay
 from srsproxy.rtmp.server import RtmpServer
+from srsproxy.rtmp.shared import Shared
 from srsproxy.stats import Stats
 from tests.rtmp_client import PATIENCE, RtmpTestClient
 
@@ -62,7 +63,7 @@ class ProxyUnderTest:
             self.settings.max_connections_per_address,
             self.settings.max_pending_per_address,
         )
-        self.server = RtmpServer(reactor, self.settings, self.balancer, self.relay, self.stats, limits)
+        self.server = RtmpServer(Shared(reactor, self.settings, self.balancer, self.relay, self.stats, limits))
         self._ports: list[IListeningPort] = []
         self._clients: list[RtmpTestClient] = []
 

@@ -21,8 +21,8 @@ player's by way of SWITCHING, because only the end of its origin's bytes is sure
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum, auto
-from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
@@ -53,12 +53,10 @@ from srsproxy.relay.model import EndReason
 from srsproxy.rtmp import origin as answers
 from srsproxy.rtmp.negotiation import CLOSE_STREAM, Action, Forward, StreamNamed, StreamReleased
 from srsproxy.rtmp.refusal import refusal
+from srsproxy.rtmp.shared import SOURCE, Shared
 from srsproxy.rtmp.upstream import Upstream
 from srsproxy.stats import Session
 from srsproxy.transports import close_write, tune_client
-
-if TYPE_CHECKING:
-    from srsproxy.rtmp.server import RtmpServer
 
 LINGER = 0.5
 """Seconds in which a client may read why it is refused before its connection is reset: closing at once, with bytes
@@ -85,14 +83,16 @@ class _Phase(Enum):
 class RtmpClient(Protocol):
     """See the module's text.
 
+    :param gone: called with this client when its connection is gone.
     :ivar session: the record of this connection.
     """
 
     session: Session
     transport: IStreamConnection
 
-    def __init__(self, server: RtmpServer) -> None:
-        self._server = server
+    def __init__(self, shared: Shared, gone: Callable[[RtmpClient], None]) -> None:
+        self._shared = shared
+        self._gone = gone
         self._phase = _Phase.NAMING
         self._named: StreamNamed | None = None
         self._routing: Deferred[None] | None = None
@@ -107,18 +107,18 @@ class RtmpClient(Protocol):
     # The client's transport
 
     def connectionMade(self) -> None:
-        tune_client(self.transport, self._server.settings.client_stall_timeout)
+        tune_client(self.transport, self._shared.settings.client_stall_timeout)
         address = client_address(self.transport.getPeer())
-        self.session = self._server.open_session(self, address)
-        self._negotiation = self._server.client_negotiation(address)
-        self._admission = Admission(self._server.limits, address)
-        self._deadline = Deadline(self._server.reactor)
+        self.session = self._shared.open_session(address)
+        self._negotiation = self._shared.client_negotiation(address)
+        self._admission = Admission(self._shared.limits, address)
+        self._deadline = Deadline(self._shared.reactor)
         try:
             self._admission.enter()
         except Refused as error:
             self._fail(error)
             return
-        self._expect("no RTMP handshake", self._server.settings.rtmp_handshake_timeout)
+        self._expect("no RTMP handshake", self._shared.settings.rtmp_handshake_timeout)
 
     def dataReceived(self, data: bytes) -> None:
         if self._phase is _Phase.LINGERING:
@@ -138,7 +138,7 @@ class RtmpClient(Protocol):
         self._finish(Outcome.FINISHED if clean else Outcome.CLIENT_LOST)
         self._deadline.cancel()
         self._admission.leave()
-        self._server.forget(self)
+        self._gone(self)
 
     def _receive(self, data: bytes) -> None:
         handshaken = self._negotiation.handshaken
@@ -157,14 +157,14 @@ class RtmpClient(Protocol):
         address = client_address(self.transport.getPeer())
         if address != self._admission.address:
             self.session.peer = address
-            self._negotiation = self._server.client_negotiation(address)
+            self._negotiation = self._shared.client_negotiation(address)
             self._admission.move(address)
 
     def _greeted(self) -> None:
         if self._negotiation.real_address is not None:
             self.session.peer = self._negotiation.real_address
-        elapsed = self._server.reactor.seconds() - self.session.started
-        self._expect("no stream was named", max(self._server.settings.rtmp_identify_timeout - elapsed, 0.0))
+        elapsed = self._shared.reactor.seconds() - self.session.started
+        self._expect("no stream was named", max(self._shared.settings.rtmp_identify_timeout - elapsed, 0.0))
 
     def _converse(self) -> None:
         """Act on all that the client has said."""
@@ -198,18 +198,18 @@ class RtmpClient(Protocol):
         self._routing.addErrback(self._routing_failed)
 
     async def _route(self, named: StreamNamed) -> None:
-        server = self._server
+        shared = self._shared
 
         async def attempt(origin: Origin, endpoint: Endpoint) -> Upstream:
-            upstream = Upstream(str(endpoint), server.origin_negotiation(named, self.session.peer), self)
+            upstream = Upstream(str(endpoint), shared.origin_negotiation(named, self.session.peer), self)
             self._upstream = upstream
             self._log.debug("{what}: dialling origin {origin}", what=self._doing, origin=upstream.name)
-            settings = server.settings
-            await upstream.open(server.reactor, endpoint, settings.origin_connect_timeout, settings.rtmp_origin_timeout)
+            settings = shared.settings
+            await upstream.open(shared.reactor, endpoint, settings.origin_connect_timeout, settings.rtmp_origin_timeout)
             self.session.origin = origin.id
             return upstream
 
-        upstream = await reach_origin(server.balancer, str(named.key), Surface.RTMP, attempt, self._origin_failed)
+        upstream = await reach_origin(shared.balancer, str(named.key), Surface.RTMP, attempt, self._origin_failed)
         self._routing = None
         self._join(upstream)
 
@@ -225,14 +225,14 @@ class RtmpClient(Protocol):
     def _join(self, upstream: Upstream) -> None:
         """Both sides have said all that they had to say to us: let them talk to each other."""
         self._phase = _Phase.STARTING
-        self._expect(f"origin {upstream.name}: no answer", self._server.settings.rtmp_start_timeout)
+        self._expect(f"origin {upstream.name}: no answer", self._shared.settings.rtmp_start_timeout)
         self._negotiation.announce_chunk_size(upstream.chunk_size)
         self._flush()
         early, self._early = self._early, b""
         if self._publishes:
             upstream.transport.write(early)
             self.transport.registerProducer(upstream.transport, True)
-            self._half = self._server.relay.relay(self.transport, upstream.transport, self, bulk=False)
+            self._half = self._shared.relay.relay(self.transport, upstream.transport, self, bulk=False)
         else:
             upstream.transport.registerProducer(self.transport, True)
             self._negotiation.watch()
@@ -297,7 +297,7 @@ class RtmpClient(Protocol):
         upstream.transport.pauseProducing()
         self.session.sent += len(data)
         self.transport.write(data)
-        self._half = upstream.half = self._server.relay.relay(upstream.transport, self.transport, self, bulk=True)
+        self._half = upstream.half = self._shared.relay.relay(upstream.transport, self.transport, self, bulk=True)
 
     # Another stream on the same connection
 
@@ -305,7 +305,7 @@ class RtmpClient(Protocol):
         """The publisher's stream is free, and its next words are for us; its origin may end what it was saying."""
         rest = self._stop_relay()
         self._phase = _Phase.NAMING
-        self._expect("no further stream was named", self._server.settings.rtmp_republish_timeout)
+        self._expect("no further stream was named", self._shared.settings.rtmp_republish_timeout)
         self._negotiation.resume(rest)
         self.transport.resumeProducing()
         self._receive(b"")
@@ -327,7 +327,7 @@ class RtmpClient(Protocol):
         self._phase = _Phase.NAMING
         self._stop_relay()
         self._drop_upstream()
-        self._expect("no further stream was named", self._server.settings.rtmp_identify_timeout)
+        self._expect("no further stream was named", self._shared.settings.rtmp_identify_timeout)
         self._negotiation.resume()
         self.transport.resumeProducing()
         early, self._early = self._early, b""
@@ -426,7 +426,7 @@ class RtmpClient(Protocol):
         if routing is not None:
             routing.cancel()
         self._drop_upstream()
-        self._server.close_session(self.session, outcome, error)
+        self._shared.close_session(self.session, outcome, error)
 
     def _drop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None
@@ -442,7 +442,7 @@ class RtmpClient(Protocol):
 
     @property
     def _log(self) -> ContextLogger:
-        return ContextLogger(self._server.name, self.session.context)
+        return ContextLogger(SOURCE, self.session.context)
 
     @property
     def _doing(self) -> str:
