@@ -195,7 +195,7 @@ class Coalescer:
             return
         before = half.relayed
         half.pull()
-        if half.relayed - before == BUFFER_SIZE and self._members.get(fd) is half:
+        if half.relayed - before == BUFFER_SIZE:
             # There is more than one read takes: as fast as that, waiting saves nothing and slows the stream down.
             self._release(half)
 

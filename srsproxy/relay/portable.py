@@ -49,8 +49,7 @@ class PortableHalf:
         if self._observer is not None:
             self._observer = None
             self._source.pauseProducing()
-            if not self._sink_lost:
-                self._sink.unregisterProducer()
+            self._sink.unregisterProducer()
         return b""
 
     def data_received(self, data: bytes) -> None:

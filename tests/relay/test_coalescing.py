@@ -25,10 +25,11 @@ FLUSH_INTERVAL = 0.01
 class Coalesced(Lines):
     """Lines that are coalesced by the clock of a test."""
 
-    def __init__(self) -> None:
+    def __init__(self, flush_interval: float = FLUSH_INTERVAL) -> None:
         self.clock = Clock()
         pump = Pump(reactor)
-        self.coalescer = Coalescer(self.clock, pump, FLUSH_INTERVAL)
+        self.flush_interval = flush_interval
+        self.coalescer = Coalescer(self.clock, pump, flush_interval)
         super().__init__(relay=StreamRelay(reactor, pump, self.coalescer))
 
     def is_delayed(self, line: Line) -> bool:
@@ -54,7 +55,7 @@ class Coalesced(Lines):
     async def flush(self) -> None:
         """Let one flush interval pass, when the kernel has all that the clients wrote."""
         await turns()
-        self.clock.advance(FLUSH_INTERVAL)
+        self.clock.advance(self.flush_interval)
 
 
 @in_reactor
@@ -102,9 +103,15 @@ async def test_bulk_is_not_delayed() -> None:
 async def test_a_direction_that_falls_silent_is_let_go_and_its_next_byte_does_not_wait() -> None:
     async with Coalesced() as lines:
         line = await lines.fast_line()
-        lines.clock.pump([FLUSH_INTERVAL] * int(1.1 * SURVEY_INTERVAL / FLUSH_INTERVAL))
+        for sent in range(1, int(1.1 * SURVEY_INTERVAL / FLUSH_INTERVAL)):
+            line.client.write(b"x")
+            await lines.flush()
+            await line.origin.receives_bytes(sent)
+        assert lines.is_delayed(line)
+        lines.clock.pump([FLUSH_INTERVAL] * int(1.9 * SURVEY_INTERVAL / FLUSH_INTERVAL))
         assert not lines.is_delayed(line)
         assert not lines.clock.getDelayedCalls()
+        line.origin.received.clear()
         line.client.write(b"at once")
         await line.origin.receives(b"at once")
 
@@ -160,6 +167,24 @@ async def test_a_direction_with_more_than_a_buffer_per_interval_is_let_go() -> N
         await turns()
         await lines.flush()
         await line.origin.receives(data)
+
+
+@in_reactor
+async def test_a_direction_that_is_let_go_as_too_fast_can_come_back_however_long_it_was_delayed() -> None:
+    async with Coalesced(flush_interval=0.001) as lines:
+        line = await lines.fast_line()
+        for _ in range(ENTRY_READS + 1):
+            line.client.write(b"x")
+            await lines.flush()
+        assert lines.is_delayed(line)
+        line.client.write(b"x" * 2 * BUFFER_SIZE)
+        while lines.is_delayed(line):
+            await lines.flush()
+        await line.origin.receives_bytes(ENTRY_READS + 1 + 2 * BUFFER_SIZE)
+        for _ in range(ENTRY_READS):
+            if not lines.is_delayed(line):
+                await lines.send_singly(line, 1, 0.0)
+        assert lines.is_delayed(line)
 
 
 @in_reactor
@@ -264,13 +289,16 @@ async def test_a_delayed_direction_whose_sink_is_full_goes_on_without_delay_when
     async with Coalesced() as lines:
         line = await lines.fast_line()
         line.origin.transport.pauseProducing()
-        flood = Flood(line.client)
+        sent = bytearray()
         while lines.is_delayed(line):
+            piece = len(sent).to_bytes(4, "big") * 1024
+            line.client.write(piece)
+            sent += piece
             await lines.flush()
-        await flood.stalls()
-        flood.end()
+        line.client.write(b"at once")
+        await lines.flush()
         line.origin.transport.resumeProducing()
-        await line.origin.receives(bytes(flood.sent))
+        await line.origin.receives(bytes(sent) + b"at once")
 
 
 @in_reactor
@@ -314,6 +342,17 @@ async def test_an_owner_that_forgets_to_stop_a_delayed_direction_does_not_distur
             await line.origin.receives(b"news")
         lines.clock.pump([FLUSH_INTERVAL] * int(1.1 * SURVEY_INTERVAL / FLUSH_INTERVAL))
         assert await old.front.ends() is EndReason.SOURCE_LOST
+
+
+@in_reactor
+async def test_an_owner_that_closes_a_delayed_source_and_forgets_to_stop_is_told_at_the_survey() -> None:
+    async with Coalesced() as lines:
+        line = await lines.fast_line()
+        line.front.forgetful = True
+        line.front.abort()
+        await until(lambda: line.front.gone, "the closing")
+        lines.clock.pump([FLUSH_INTERVAL] * int(1.1 * SURVEY_INTERVAL / FLUSH_INTERVAL))
+        assert await line.front.ends() is EndReason.SOURCE_LOST
 
 
 @in_reactor

@@ -12,6 +12,8 @@ import tracemalloc
 from typing import Any
 
 import pytest
+from twisted.internet.error import ConnectionAborted
+from twisted.python.failure import Failure
 
 from srsproxy.relay.halves import BUFFER_SIZE, PumpHalf, SplicingHalf
 from srsproxy.relay.handover import close_write, raw_socket
@@ -21,7 +23,7 @@ from srsproxy.relay.portable import PortableHalf
 from srsproxy.relay.pump import MAX_BATCH, Pump
 from srsproxy.relay.stream import build_relay
 from tests.asynchronous import in_reactor
-from tests.relay.wires import Flood, Line, Lines, Side, reactor, turns, until
+from tests.relay.wires import Flood, Line, Lines, Side, fill_up, reactor, turns, until
 
 BOTH_MODES = pytest.mark.parametrize("bulk", [False, True], ids=["copy", "splice"])
 
@@ -122,7 +124,10 @@ async def test_a_full_sink_keeps_nothing_busy(bulk: bool, monkeypatch: pytest.Mo
     rounds = Rounds(monkeypatch)
     async with Lines(bulk=bulk) as lines:
         line = await lines.relayed()
-        await fill(line)
+        sent = await fill_up(line)
+        await rounds.assert_idle()
+        line.origin.transport.resumeProducing()
+        await line.origin.receives(sent)
         await rounds.assert_idle()
 
 
@@ -134,7 +139,8 @@ async def test_a_source_shut_in_both_directions_keeps_nothing_busy_and_loses_not
     rounds = Rounds(monkeypatch)
     async with Lines(bulk=bulk) as lines:
         line = await lines.relayed()
-        flood = await fill(line)
+        sent = await fill_up(line) + b"unread"
+        line.client.write(b"unread")
         line.client.transport.loseWriteConnection()
         # Now the kernel reports a hang-up whether one asks or not, while there is still something to read.
         close_write(line.front.transport)
@@ -142,7 +148,7 @@ async def test_a_source_shut_in_both_directions_keeps_nothing_busy_and_loses_not
         await rounds.assert_idle()
         assert not line.front.ended
         line.origin.transport.resumeProducing()
-        await line.origin.receives(bytes(flood.sent))
+        await line.origin.receives(sent)
         assert await line.front.ends() is EndReason.EOF
 
 
@@ -239,6 +245,41 @@ async def test_bytes_for_a_sink_that_was_closed_without_a_stop_go_nowhere(bulk: 
         await other.origin.receives(b"as ever")
 
 
+@BOTH_MODES
+@in_reactor
+async def test_an_owner_that_closes_the_source_during_the_handover_and_forgets_to_stop_is_told(bulk: bool) -> None:
+    async with Lines(bulk=bulk) as lines:
+        line = await lines.line()
+        line.front.forgetful = True
+        line.front.transport.pauseProducing()
+        line.origin.transport.pauseProducing()
+        line.back.write(b"x" * 3_000_000)
+        line.front.relay_to(line.back, lines.relay, bulk)
+        line.front.abort()
+        await until(lambda: line.front.gone, "the closing")
+        line.origin.transport.resumeProducing()
+        assert await line.front.ends() is EndReason.SOURCE_LOST
+        await line.origin.receives(b"x" * 3_000_000)
+
+
+@BOTH_MODES
+@in_reactor
+async def test_a_number_of_a_full_sink_that_was_closed_without_a_stop_can_be_a_full_sink_again(bulk: bool) -> None:
+    async with Lines(bulk=bulk) as lines:
+        old = await lines.relayed()
+        await fill_up(old)
+        number = descriptor(old.back)
+        old.front.forgetful = old.back.forgetful = True
+        for wire in old.wires:
+            wire.abort()
+        await until(lambda: all(wire.gone for wire in old.wires), "the closing")
+        new = await lines.relayed()
+        assert descriptor(new.back) == number
+        sent = await fill_up(new)
+        new.origin.transport.resumeProducing()
+        await new.origin.receives(sent)
+
+
 # Bugs
 
 
@@ -276,6 +317,29 @@ async def test_a_bug_in_delivering_what_is_held_ends_the_direction(monkeypatch: 
         assert await line.front.ends() is EndReason.SINK_LOST
         assert [failure.type for failure in lines.failures] == [ZeroDivisionError]
         lines.failures.clear()
+
+
+@in_reactor
+async def test_an_observer_that_fails_during_the_handover_does_not_break_the_sink(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Lines() as lines:
+        line = await lines.line()
+
+        def fail(half: object, reason: EndReason) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(line.front, "relay_ended", fail)
+        line.front.forgetful = True
+        line.front.transport.pauseProducing()
+        line.front.relay_to(line.back, lines.relay, bulk=False)
+        connection: Any = line.front.transport
+        connection.connectionLost(Failure(ConnectionAborted()))
+        await until(lambda: lines.failures, "the log")
+        line.back.write(b"still there")
+        await line.origin.receives(b"still there")
+        assert lines.failures.pop().check(ZeroDivisionError)
+        line.front.half = None
 
 
 @in_reactor

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import ConnectionDone
 
 from srsproxy.relay.halves import BUFFER_SIZE, PumpHalf
 from srsproxy.relay.model import EndReason
@@ -210,6 +211,8 @@ async def test_a_close_arrives_as_the_end_behind_the_last_byte(way: dict[str, An
         assert await line.front.ends() is EndReason.EOF
         await line.origin.receives(data)
         await until(lambda: line.origin.read_ended, "the end")
+        # In TLS an end without a goodbye would be a ConnectionLost.
+        assert line.origin.lost is None or type(line.origin.lost) is ConnectionDone
 
 
 @in_reactor
@@ -257,9 +260,13 @@ async def test_stop_while_the_sink_is_still_draining(way: dict[str, Any]) -> Non
         line.front.relay_to(line.back, lines.relay, lines.bulk)
         line.client.write(b"not yet")
         await turns()
+        half = line.front.half
+        assert half is not None
+        relayed = half.relayed
         rest = line.front.stop()
         line.origin.transport.resumeProducing()
         await goes_on(line, rest, unsent + b"not yet")
+        assert half.relayed == relayed
 
 
 @in_reactor
@@ -377,6 +384,21 @@ async def test_a_sink_lost_while_it_drains_is_told(way: dict[str, Any]) -> None:
 
 
 @in_reactor
+@EVERY_WAY
+async def test_the_owner_hears_of_a_sink_lost_while_it_drains_before_the_observer(way: dict[str, Any]) -> None:
+    async with Lines(**way) as lines:
+        line = await lines.line()
+        line.origin.transport.pauseProducing()
+        line.back.write(b"x" * 3_000_000)
+        line.front.transport.pauseProducing()
+        line.front.relay_to(line.back, lines.relay, lines.bulk)
+        await turns()
+        line.origin.abort()
+        await until(lambda: line.back.lost, "the break")
+        await turns()
+        assert not line.front.ended
+
+
 @PUMP_WAYS
 async def test_a_source_lost_while_the_sink_drains_is_told_behind_it(way: dict[str, Any]) -> None:
     unsent = random.Random(8).randbytes(3_000_000)

@@ -166,6 +166,21 @@ class Flood:
         await settled(lambda: len(self.sent))
 
 
+async def fill_up(line: Line) -> bytes:
+    """Stall the origin and send, a little at a time, until the relay has to hold something; returns what was sent."""
+    line.origin.transport.pauseProducing()
+    half = line.front.half
+    assert half is not None
+    sent = bytearray(half.relayed)
+    while await settled(lambda: half.relayed) == len(sent):
+        while half.relayed == len(sent):
+            piece = len(sent).to_bytes(4, "big") * 1024
+            line.client.write(piece)
+            sent += piece
+            await turns(5)
+    return bytes(sent)
+
+
 @implementer(IRelayObserver)
 class Side(Wire):
     """A proxy's end of a connection, the source of one direction and the sink of another.
