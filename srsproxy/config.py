@@ -248,6 +248,12 @@ class Settings:
     rtmp_max_commands: int = _setting(
         Group.RTMP, "64", whole("commands", 4), "commands that a client may send before it names its stream"
     )
+    rtmp_max_message_rate: int = _setting(
+        Group.RTMP,
+        "200",
+        whole("messages", 1),
+        "messages a second of a client that the proxy parses, over ten seconds",
+    )
     rtmp_max_amf_depth: int = _setting(Group.RTMP, "16", whole("levels", 1, 100), "nesting of AMF values in a command")
     rtmp_max_amf_items: int = _setting(Group.RTMP, "1024", whole("values", 16), "AMF values in a command")
     rtmp_real_address: bool = _setting(
@@ -267,8 +273,11 @@ class Settings:
         whole("connections"),
         "connections from one address that have not yet named a stream; 0 = no limit",
     )
-    client_stall_timeout: float = _setting(
-        Group.LIMITS, "30s", DURATION, "a client that takes nothing of what it is sent for so long is closed"
+    stall_timeout: float = _setting(
+        Group.LIMITS,
+        "30s",
+        DURATION,
+        "a client or origin that takes nothing of what it is sent for so long is closed",
     )
 
     relay_flush_interval: float = _setting(

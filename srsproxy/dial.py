@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
@@ -42,5 +43,7 @@ async def connect(reactor: Any, endpoint: Endpoint, protocol: Protocol, within: 
     """
     try:
         await client_endpoint(reactor, endpoint, within).connect(_OneProtocol(protocol))
+    except ConnectingCancelledError as error:
+        raise CancelledError from error
     except (ConnectError, DNSLookupError, OSError, UnicodeError) as error:
         raise OriginUnreachable(f"connect origin {endpoint}") from error

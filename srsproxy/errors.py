@@ -10,6 +10,7 @@ The one family that parsers raise for bad input is :class:`PeerError`; any other
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar
 
 from twisted.internet.error import ConnectError, ConnectionClosed
@@ -92,11 +93,10 @@ def _one(error: BaseException) -> str:
         return str(error)
     if isinstance(error, ConnectTimeout):
         return "timed out"
+    if isinstance(error, ConnectError) and isinstance(error.osError, int):
+        return os.strerror(error.osError).lower()
     if isinstance(error, (ConnectError, ConnectionClosed)):
-        # Twisted's own texts are sentences that end in a full stop and repeat the errno's text twice.
-        cause = error.osError if isinstance(error, ConnectError) else None
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror.lower()
+        # Twisted's own texts are sentences that end in a full stop.
         doc = (type(error).__doc__ or type(error).__name__).strip().splitlines()[0]
         return doc.rstrip(".").lower()
     if isinstance(error, OSError) and error.strerror:

@@ -49,8 +49,10 @@ class ForcedExit(Service):
                 signal.signal(number, partial(self._signalled, handler))
 
     def _signalled(self, handler: Handler, number: int, frame: FrameType | None) -> None:
-        self._arm()
-        handler(number, frame)
+        # Twisted's handler knows no second time.
+        if not self._armed:
+            self._arm()
+            handler(number, frame)
 
     def _arm(self) -> None:
         if not self._armed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from srsproxy.errors import Refused
+from srsproxy.errors import LimitExceeded, Refused
 
 
 class ConnectionLimits:
@@ -47,6 +47,32 @@ class ConnectionLimits:
         _decrease(self._by_address, address)
         if pending:
             _decrease(self._pending, address)
+
+
+class Rate:
+    """How often something may happen: ``burst`` times at once, and ``per_second`` times a second in the long run."""
+
+    __slots__ = ("_burst", "_left", "_per_second", "_since", "_what")
+
+    def __init__(self, what: str, per_second: float, burst: float, now: float) -> None:
+        """
+        :param what: names it in the error, such as ``messages``.
+        :param now: seconds.
+        """
+        self._what = what
+        self._per_second = per_second
+        self._burst = self._left = burst
+        self._since = now
+
+    def spend(self, now: float) -> None:
+        """It happens once.
+
+        :raises LimitExceeded: too often.
+        """
+        self._left = min(self._left + (now - self._since) * self._per_second, self._burst) - 1
+        self._since = now
+        if self._left < 0:
+            raise LimitExceeded(f"more than {self._per_second:g} {self._what} a second")
 
 
 class Admission:

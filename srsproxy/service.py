@@ -21,8 +21,7 @@ from typing import Any
 from twisted.application.internet import TimerService
 from twisted.application.service import MultiService
 from twisted.application.strports import service as strports_service
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 
@@ -110,19 +109,22 @@ class Proxy(MultiService):
 
     async def _stop(self) -> None:
         await MultiService.stopService(self)
-        drained = gatherResults([server.drain() for server in self._servers])
+        drained = DeferredList([server.drain() for server in self._servers])
         if not drained.called:
             _log.info(
                 "{count} sessions are running; they have {grace:g} s to end",
                 count=len(self.stats.active),
                 grace=self._grace,
             )
-        try:
-            await drained.addTimeout(self._grace, self._reactor)
-        except DeferredTimeout:
-            for server in self._servers:
-                server.abort()
+        grace = self._reactor.callLater(self._grace, self._abort)
+        await drained
+        if grace.active():
+            grace.cancel()
         self._relay.close()
+
+    def _abort(self) -> None:
+        for server in self._servers:
+            server.abort()
 
 
 def _limited(site: IProtocolFactory) -> LimitedFactory:

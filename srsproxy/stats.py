@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 from srsproxy.outcome import Outcome
 
+_MAX_SHOWN = 200
+"""Characters of a stream key in the log; clients choose them, and choose long ones if they mean harm."""
+
 
 @dataclass(slots=True, eq=False)
 class Session:
@@ -32,6 +35,11 @@ class Session:
     received: int = 0
     sent: int = 0
     outcome: Outcome | None = None
+
+    @property
+    def doing(self) -> str:
+        """What the client does, for the log."""
+        return f"{self.action} {self.key[:_MAX_SHOWN]}" if self.key is not None else "connection"
 
 
 @dataclass(slots=True)

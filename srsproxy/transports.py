@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 
-from twisted.internet.interfaces import ISSLTransport, ISystemHandle
+from twisted.internet.address import UNIXAddress
+from twisted.internet.interfaces import IPushProducer, ISSLTransport, ISystemHandle
+from twisted.protocols.policies import ProtocolWrapper
+from zope.interface import implementer
 
 from srsproxy.interfaces import IStreamConnection
 
 _KEEPALIVE_IDLE = 60
 """Seconds of silence after which the kernel asks whether a peer is still there."""
+
+_MAX_MILLISECONDS = 2**31 - 1
+"""The most that TCP_USER_TIMEOUT takes."""
 
 
 def raw_socket(transport: object) -> socket.socket | None:
@@ -35,21 +42,52 @@ def close_write(transport: IStreamConnection) -> None:
         transport.loseConnection()
 
 
-def tune_client(transport: IStreamConnection, stall_timeout: float) -> None:
-    """Have a client's socket send small answers at once, and break when the client is gone or stalled.
+def tune(transport: IStreamConnection, stall_timeout: float) -> None:
+    """Have a connection send small answers at once, and break when its peer is gone or stalled.
 
-    The kernel watches over what it has not been able to deliver, so this costs nothing here.
+    The kernel watches over what it has not been able to deliver, so this costs nothing here. That the stream is within
+    TLS makes no difference to it.
 
-    :param stall_timeout: seconds for which a client may take nothing of what it is sent.
+    :param stall_timeout: seconds for which the peer may take nothing of what it is sent.
     """
-    connection = raw_socket(transport)
-    if connection is None:
-        transport.setTcpNoDelay(True)
+    if isinstance(transport.getPeer(), UNIXAddress):
         return
-    if connection.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    transport.setTcpNoDelay(True)
+    transport.setTcpKeepAlive(True)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(stall_timeout * 1000))
+        milliseconds = min(max(int(stall_timeout * 1000), 1), _MAX_MILLISECONDS)
+        connection = _innermost(transport).getHandle()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE)
+
+
+def _innermost(transport: Any) -> Any:
+    """The transport that has the socket, within those that wrap it."""
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    return transport
+
+
+@implementer(IPushProducer)
+class Throttle:
+    """Slows a transport's reading down to what another one can write, and does no more.
+
+    Twisted stops the producer of a transport that is lost, and a transport stops by closing: too early for one that
+    still has something to say.
+    """
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: IStreamConnection) -> None:
+        self._source = source
+
+    def pauseProducing(self) -> None:
+        """The other transport's buffer is full."""
+        self._source.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """It is empty."""
+        self._source.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """It is lost; its protocol knows."""

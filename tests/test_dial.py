@@ -76,9 +76,7 @@ def test_a_refusal_is_told_with_address_and_reason() -> None:
     reactor = MemoryReactorClock()
     dialling = dial(reactor, Endpoint("2001:db8::7", 1935))
     factory = reactor.tcpClients[0][2]
-    factory.clientConnectionFailed(
-        cast(IConnector, None), Failure(ConnectionRefusedError(osError=OSError(111, "Connection refused")))
-    )
+    factory.clientConnectionFailed(cast(IConnector, None), Failure(ConnectionRefusedError(osError=111)))
     assert describe(_failure_of(dialling)) == "connect origin [2001:db8::7]:1935: connection refused"
 
 

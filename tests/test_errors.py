@@ -43,7 +43,7 @@ def chained(error: BaseException, *causes: BaseException) -> BaseException:
         (
             chained(
                 OriginUnreachable("connect origin a"),
-                ConnectionRefusedError(osError=OSError(111, "Connection refused")),
+                ConnectionRefusedError(osError=111),
             ),
             "connect origin a: connection refused",
         ),

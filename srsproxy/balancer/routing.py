@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from srsproxy.balancer.model import Endpoint, Origin, Surface
-from srsproxy.errors import NoOrigin, OriginUnreachable, SrsProxyError, describe
+from srsproxy.errors import NoOrigin, OriginRejected, OriginUnreachable, describe
 from srsproxy.interfaces import ILoadBalancer
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ async def reach_origin(
             failed(error)
             await balancer.report_failure(origin)
             continue
-        except SrsProxyError:
+        except OriginRejected:
             # It was reached; what it made of the client says nothing about its health.
             await balancer.report_success(origin)
             raise

@@ -31,7 +31,7 @@ from srsproxy.demo.http_flv import build_http_site
 from srsproxy.demo.live import Streams
 from srsproxy.demo.rtmp import RtmpFactory, Visit
 from srsproxy.log import new_context_id
-from srsproxy.rtmp.negotiation import Action
+from srsproxy.rtmp.events import Action
 from srsproxy.streamkey import StreamKey
 
 HOST: Final = "127.0.0.1"

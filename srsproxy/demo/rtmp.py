@@ -19,9 +19,10 @@ from srsproxy.errors import PeerError
 from srsproxy.interfaces import IStreamConnection
 from srsproxy.rtmp.amf0 import AmfValue
 from srsproxy.rtmp.chunk import MIN_CHUNK_SIZE, ChunkReader, ChunkWriter
+from srsproxy.rtmp.events import Action
 from srsproxy.rtmp.handshake import RANDOM_SIZE, ServerHandshake
 from srsproxy.rtmp.message import Message, MessageType, UserControl, parse_command, set_chunk_size
-from srsproxy.rtmp.negotiation import STREAM_ID, Action
+from srsproxy.rtmp.negotiation import STREAM_ID
 from srsproxy.streamkey import StreamKey
 
 if TYPE_CHECKING:

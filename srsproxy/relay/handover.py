@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IPullProducer, ISSLTransport, ISystemHandle
+from twisted.internet.interfaces import IPullProducer, ISystemHandle
 from zope.interface import implementer
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ def raw_socket(transport: object) -> socket.socket | None:
     """The kernel's socket behind ``transport`` if its bytes are those of the stream, else ``None``.
 
     Wrappers that leave the bytes alone (``haproxy:`` endpoints) hand out the socket of what they wrap. A TLS transport
-    has none in this sense: its handle is OpenSSL's, or its bytes are ciphertext (``startTLS``). Nor has a closed one.
+    has none in this sense: its handle is OpenSSL's, after ``startTLS`` as well. Nor has a closed one.
     """
-    if ISSLTransport.providedBy(transport) or not ISystemHandle.providedBy(transport):
+    if not ISystemHandle.providedBy(transport):
         return None
     try:
         handle = ISystemHandle(transport).getHandle()

@@ -32,6 +32,10 @@ class MessageType(IntEnum):
     AGGREGATE = 22
 
 
+MEDIA = frozenset({MessageType.AUDIO, MessageType.VIDEO, MessageType.AGGREGATE})
+"""Types of the messages that come in numbers."""
+
+
 class UserControl(IntEnum):
     """The events of a user control message (section 7.1.7)."""
 

@@ -2,15 +2,16 @@
 
 Theory of operation. One :class:`ClientNegotiation` lives as long as the client's connection::
 
-    HANDSHAKE -> CONNECT -> IDENTIFY -> NAMED -+-> (publisher: relayed raw, nothing is parsed) ---+
-                               ^               +-> WATCHING (player: parsed and passed on) -> RELEASED
-                               |                                                                  |
-                               +------------------------- resume() -------------------------------+
+    HANDSHAKE -> CONNECT -> IDENTIFY -> NAMED -> WATCHING -+-> RELEASED (a player wants another stream) -+
+                               ^                           +-> RAW (a publisher's media has begun) ------+
+                               |                                                                         |
+                               +------------------------------ resume() ---------------------------------+
 
 Until the stream is named, everything is answered here as SRS would answer it (wire-facts 2.2, 2.4), and recorded. The
 origin then gets the *prelude*: the recorded bytes, verbatim, so that no chunk stream state differs between what the
-client wrote and what the origin reads (wire-facts 2.6). A publisher's bytes behind the prelude are relayed without
-parsing; a player's are few, so they are parsed here on their way, message by message, to see it ask for another stream.
+client wrote and what the origin reads (wire-facts 2.6). What follows is parsed here on its way, message by message: a
+player's few words all along, to see it ask for another stream; a publisher's until its media begins, because its last
+SetChunkSize often comes that late. From there on a publisher is relayed without parsing.
 
 When a connection changes its stream (:meth:`ClientNegotiation.resume`), the next origin gets a prelude made of the
 recorded ``connect``, the client's chunk size, and the commands of this round written anew (every message with a full
@@ -27,6 +28,7 @@ from srsproxy.errors import LimitExceeded, PeerError
 from srsproxy.rtmp import message as rtmp
 from srsproxy.rtmp.amf0 import UNDEFINED, AmfValue, EcmaArray, Limits
 from srsproxy.rtmp.chunk import DEFAULT_CHUNK_SIZE, MIN_CHUNK_SIZE, ChunkWriter
+from srsproxy.rtmp.events import Action, ClientEvent, Forward, MediaBegins, StreamNamed, StreamReleased
 from srsproxy.rtmp.handshake import ServerHandshake
 from srsproxy.rtmp.message import Command, Message, MessageType, UserControl
 from srsproxy.rtmp.recording import RecordingReader
@@ -61,13 +63,6 @@ CLOSE_STREAM = ChunkWriter().write(
 """A closeStream of ours, to have an origin end what it plays; smaller than any chunk."""
 
 
-class Action(Enum):
-    """What a client wants with the stream."""
-
-    PUBLISH = "publish"
-    PLAY = "play"
-
-
 @dataclass(frozen=True, slots=True)
 class NegotiationLimits:
     """Bounds on what a client may make us hold or do before its stream is served.
@@ -84,44 +79,13 @@ class NegotiationLimits:
     amf: Limits
 
 
-@dataclass(frozen=True, slots=True)
-class StreamNamed:
-    """The client has named its stream; nothing more is parsed until the caller says so.
-
-    :ivar prelude: what the origin gets after its handshake.
-    :ivar create_stream_tid: transaction id of the last createStream in the prelude: the origin's ``_result`` to it is
-        the last of its answers that the client must not see.
-    :ivar limited: a player asked for so many seconds only, so its origin is right to close in the end.
-    """
-
-    action: Action
-    key: StreamKey
-    prelude: bytes
-    create_stream_tid: float
-    limited: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Forward:
-    """A player said something that its origin should get."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class StreamReleased:
-    """A player asks for another stream: its origin must stop sending, then :meth:`ClientNegotiation.resume`."""
-
-
-Event = StreamNamed | Forward | StreamReleased
-
-
 class _State(Enum):
     HANDSHAKE = auto()
     CONNECT = auto()
     IDENTIFY = auto()
     NAMED = auto()
     WATCHING = auto()
+    RAW = auto()
     RELEASED = auto()
 
 
@@ -159,6 +123,7 @@ class ClientNegotiation:
         self._begin_round()
         self._client_chunk_size = DEFAULT_CHUNK_SIZE
         self._rewriter: ChunkWriter | None = None
+        self._action: Action | None = None
         self._key: StreamKey | None = None
         self._held: Message | None = None
         self.real_address: str | None = None
@@ -203,7 +168,7 @@ class ClientNegotiation:
         return data
 
     def receive_data(self, data: bytes) -> None:
-        """Take bytes from the client.
+        """Take bytes from the client; not between :class:`MediaBegins` and :meth:`resume`.
 
         :raises PeerError: this is no RTMP handshake.
         """
@@ -217,14 +182,16 @@ class ClientNegotiation:
             self._input = self._new_input()
             self._state = _State.CONNECT
         if self._input is None:
-            raise ValueError("a relayed publisher's bytes are not for the negotiation before resume()")
+            raise ValueError("what is relayed raw is not for the negotiation before resume()")
         self._input.receive_data(data)
 
-    def next_event(self) -> Event | None:
+    def next_event(self) -> ClientEvent | None:
         """What the client wants, or ``None``: more bytes are needed, or the caller's next step.
 
         :raises PeerError: the client broke the protocol or one of its limits.
         """
+        if self._input is not None and self._state is _State.WATCHING and self._action is Action.PUBLISH:
+            return self._watch_publisher(self._input)
         while self._input is not None and self._state in _PARSING:
             message, self._held = self._held or self._input.next_message(), None
             if message is None:
@@ -232,7 +199,7 @@ class ClientNegotiation:
                     self._check_recorded(self._input)
                 return None
             if self._state is _State.WATCHING:
-                return self._watch(self._input, message)
+                return self._watch_player(self._input, message)
             self._messages += 1
             if self._messages > self._limits.commands:
                 raise LimitExceeded(f"more than {self._limits.commands} messages before a stream was named")
@@ -243,7 +210,7 @@ class ClientNegotiation:
         return None
 
     def watch(self) -> None:
-        """A player's origin has got the prelude: parse on, and say what to pass on."""
+        """The origin has got the prelude: parse on, and say what to pass on."""
         self._state = _State.WATCHING
 
     def resume(self, rest: bytes = b"") -> None:
@@ -349,13 +316,10 @@ class ClientNegotiation:
             self._prelude += writer.write(_OUR_CSID, MessageType.COMMAND_AMF0, 0, create)
             self._create_stream_tid = CREATE_STREAM_TID
         self._prelude += self._take(input_, message)
-        self._client_chunk_size = input_.chunk_size
+        self._action = action
         self._key = key
         self._closed = False
         self._state = _State.NAMED
-        if action is Action.PUBLISH:
-            self._prelude += input_.take_all()
-            self._input = None
         prelude, self._prelude = bytes(self._prelude), bytearray()
         return StreamNamed(action, key, prelude, self._create_stream_tid, limited)
 
@@ -392,7 +356,25 @@ class ClientNegotiation:
             pong = UserControl.PING_RESPONSE.to_bytes(2, "big") + message.payload[2:6]
             self._send(_CONTROL_CSID, MessageType.USER_CONTROL, 0, pong)
 
-    def _watch(self, input_: RecordingReader, message: Message) -> Forward | StreamReleased:
+    def _watch_publisher(self, input_: RecordingReader) -> Forward | MediaBegins | None:
+        try:
+            message = input_.next_message()
+        except PeerError:
+            # A frame over our limit, or something wrong that the origin will judge as if we were not there.
+            return self._go_raw(input_)
+        if message is None:
+            return None
+        if message.type in rtmp.MEDIA:
+            return self._go_raw(input_)
+        return Forward(self._take(input_, message))
+
+    def _go_raw(self, input_: RecordingReader) -> MediaBegins:
+        self._client_chunk_size = input_.chunk_size
+        self._input = None
+        self._state = _State.RAW
+        return MediaBegins(input_.take_all())
+
+    def _watch_player(self, input_: RecordingReader, message: Message) -> Forward | StreamReleased:
         """One message of a player whose stream is served.
 
         SRS ignores a second play until closeStream; we serve it, because the player means it. The same stream again is

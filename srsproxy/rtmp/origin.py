@@ -12,71 +12,24 @@ publisher all along, because that is where a released stream shows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from srsproxy.errors import OriginRejected, PeerError
+from srsproxy.rtmp.events import (
+    Action,
+    Answer,
+    MediaBegins,
+    OriginEvent,
+    OriginReady,
+    PublishedAgain,
+    PublishReleased,
+    Started,
+    StreamNamed,
+    ToldRejection,
+)
 from srsproxy.rtmp.handshake import ClientHandshake, real_address_prefix
-from srsproxy.rtmp.message import Command, Message, MessageType, parse_command
-from srsproxy.rtmp.negotiation import Action, StreamNamed
+from srsproxy.rtmp.message import MEDIA, Command, Message, MessageType, parse_command
 from srsproxy.rtmp.recording import RecordingReader
-
-
-@dataclass(frozen=True, slots=True)
-class OriginReady:
-    """The origin has answered everything that the client has been answered already.
-
-    :ivar chunk_size: bytes; the chunk size of what follows.
-    """
-
-    chunk_size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Whole messages of the origin, for the client, unchanged.
-
-    :ivar chunk_size: bytes; the chunk size in force behind them.
-    """
-
-    data: bytes
-    chunk_size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The origin has accepted the stream: Publish.Start or Play.Start."""
-
-
-@dataclass(frozen=True, slots=True)
-class ToldRejection:
-    """The origin's own error status has been passed on; nothing needs to be added to it."""
-
-    code: str
-    description: str
-
-
-@dataclass(frozen=True, slots=True)
-class PublishReleased:
-    """The publisher has given its stream up and may name another one."""
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedAgain:
-    """The publisher's commands for its next stream have reached this origin already, before they could be routed."""
-
-
-@dataclass(frozen=True, slots=True)
-class MediaBegins:
-    """A player's origin sends media from here on: relay it raw.
-
-    :ivar data: what was read already and not passed on.
-    """
-
-    data: bytes
-
-
-Event = OriginReady | Answer | Started | ToldRejection | PublishReleased | PublishedAgain | MediaBegins
 
 
 class _State(Enum):
@@ -105,7 +58,7 @@ class OriginNegotiation:
         self._handshake: ClientHandshake | None = ClientHandshake(now_ms=now_ms, random=random)
         self._input = RecordingReader(max_message_size=max_message_size)
         self._state = _State.HANDSHAKE
-        self._pending: list[Event] = []
+        self._pending: list[OriginEvent] = []
         self._answered = False
         self._started = False
         self._released = False
@@ -142,7 +95,7 @@ class OriginNegotiation:
         self._input.receive_data(data)
         return reply
 
-    def next_event(self) -> Event | None:
+    def next_event(self) -> OriginEvent | None:
         """What the origin says, or ``None`` if more bytes are needed or the rest is for the relay.
 
         :raises OriginRejected: the origin refused before the client could see it.
@@ -199,14 +152,14 @@ class OriginNegotiation:
         if command.name == "onStatus" and status.get("level") == "error":
             self._pending.append(ToldRejection(code, status.get("description", "")))
         elif command.name == "onStatus" and code in ("NetStream.Publish.Start", "NetStream.Play.Start"):
-            self._pending.append(PublishedAgain() if self._released else Started())
+            self._pending.append(PublishedAgain() if self._started and self._action is Action.PUBLISH else Started())
             self._started = True
         elif self._action is Action.PUBLISH and self._started and not self._released and _releases(command):
             self._released = True
             self._pending.append(PublishReleased())
 
     def _is_media(self, message: Message) -> bool:
-        if message.type in (MessageType.AUDIO, MessageType.VIDEO, MessageType.AGGREGATE):
+        if message.type in MEDIA:
             return True
         # |RtmpSampleAccess belongs to the answer to play; any other data message is the stream's own metadata.
         return message.type == MessageType.DATA_AMF0 and b"|RtmpSampleAccess" not in message.payload[:24]

@@ -6,7 +6,7 @@ from twisted.python.failure import Failure
 
 from srsproxy.errors import OriginRejected, PeerError, Refused, outcome_of
 from srsproxy.outcome import Outcome
-from srsproxy.rtmp.negotiation import Action
+from srsproxy.rtmp.events import Action
 
 _TEXTS = {
     Outcome.NO_ORIGIN: ("NetStream.Failed", "no origin server is available for this stream"),

@@ -1,30 +1,13 @@
 """One RTMP client and what is done for it, from accept to outcome.
 
-Theory of operation. At any time each direction of the client's connection has one reader and one writer, by phase:
-
-=========== ===================================== ==========================================================
-phase       client to origin                      origin to client
-=========== ===================================== ==========================================================
-NAMING      parsed here                           answered here
-ROUTING     waits in the kernel                   nothing is said
-STARTING    publisher: relayed raw                parsed by the upstream, then written
-            player: parsed here, then written     the same
-RUNNING     as in STARTING                        publisher: the same; player: relayed raw
-SWITCHING   waits in the kernel                   relayed raw to its end
-CLIENT_DONE ended                                 parsed by the upstream, then written
-LINGERING   discarded                             an error status was the last
-=========== ===================================== ==========================================================
-
-A stream that is released leads back to NAMING: a publisher's at once, because its origin answers in whole messages; a
-player's by way of SWITCHING, because only the end of its origin's bytes is sure to be a message boundary.
+The phases of its life are told in :mod:`srsproxy.rtmp.phase`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum, auto
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -46,17 +29,19 @@ from srsproxy.errors import (
     outcome_of,
 )
 from srsproxy.interfaces import IRelayedHalf, IRelayObserver, IStreamConnection
-from srsproxy.limits import Admission
+from srsproxy.limits import Admission, Rate
 from srsproxy.log import ContextLogger
 from srsproxy.outcome import Outcome
 from srsproxy.relay.model import EndReason
-from srsproxy.rtmp import origin as answers
-from srsproxy.rtmp.negotiation import CLOSE_STREAM, Action, Forward, StreamNamed, StreamReleased
+from srsproxy.rtmp import events
+from srsproxy.rtmp.events import Action, Forward, MediaBegins, StreamNamed, StreamReleased
+from srsproxy.rtmp.negotiation import CLOSE_STREAM
+from srsproxy.rtmp.phase import Phase
 from srsproxy.rtmp.refusal import refusal
 from srsproxy.rtmp.shared import SOURCE, Shared
 from srsproxy.rtmp.upstream import Upstream
 from srsproxy.stats import Session
-from srsproxy.transports import close_write, tune_client
+from srsproxy.transports import Throttle, close_write, tune
 
 LINGER = 0.5
 """Seconds in which a client may read why it is refused before its connection is reset: closing at once, with bytes
@@ -65,18 +50,17 @@ of it unread, would reset the connection and lose the answer."""
 SWITCH_TIMEOUT = 3.0
 """Seconds in which a player's origin must have closed after it was told to, when the player asks for another stream."""
 
+MAX_STREAM_CHANGES = 16
+"""Streams that a client may name at once on one connection: each costs a connection to an origin, and a pick."""
+
+STREAM_CHANGE_RATE = 1.0
+"""And a second, in the long run."""
+
+MESSAGE_BURST = 10.0
+"""Seconds' worth of messages that a client may send at once; encoders and players send a few in all."""
+
 HALF_CLOSE_TIMEOUT = 5.0
 """Seconds in which an origin must close after its publisher has."""
-
-
-class _Phase(Enum):
-    NAMING = auto()
-    ROUTING = auto()
-    STARTING = auto()
-    RUNNING = auto()
-    SWITCHING = auto()
-    CLIENT_DONE = auto()
-    LINGERING = auto()
 
 
 @implementer(IRelayObserver)
@@ -93,7 +77,7 @@ class RtmpClient(Protocol):
     def __init__(self, shared: Shared, gone: Callable[[RtmpClient], None]) -> None:
         self._shared = shared
         self._gone = gone
-        self._phase = _Phase.NAMING
+        self._phase = Phase.NAMING
         self._named: StreamNamed | None = None
         self._routing: Deferred[None] | None = None
         self._early = b""
@@ -107,12 +91,16 @@ class RtmpClient(Protocol):
     # The client's transport
 
     def connectionMade(self) -> None:
-        tune_client(self.transport, self._shared.settings.client_stall_timeout)
         address = client_address(self.transport.getPeer())
         self.session = self._shared.open_session(address)
         self._negotiation = self._shared.client_negotiation(address)
         self._admission = Admission(self._shared.limits, address)
         self._deadline = Deadline(self._shared.reactor)
+        now = self.session.started
+        self._changes = Rate("changes of the stream", STREAM_CHANGE_RATE, MAX_STREAM_CHANGES, now)
+        rate = self._shared.settings.rtmp_max_message_rate
+        self._messages = Rate("messages", rate, rate * MESSAGE_BURST, now)
+        tune(self.transport, self._shared.settings.stall_timeout)
         try:
             self._admission.enter()
         except Refused as error:
@@ -121,9 +109,10 @@ class RtmpClient(Protocol):
         self._expect("no RTMP handshake", self._shared.settings.rtmp_handshake_timeout)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._phase is _Phase.LINGERING:
+        if self.session.outcome is not None:
+            # Discarded while we linger; and a transport that is closing may still deliver what it has.
             return
-        if self._phase in (_Phase.ROUTING, _Phase.SWITCHING):
+        if self._phase in (Phase.ROUTING, Phase.SWITCHING):
             # A TLS transport delivers what it has decrypted even while it is paused.
             self._early += data
         elif self._publishes and self._half is not None:
@@ -168,12 +157,15 @@ class RtmpClient(Protocol):
 
     def _converse(self) -> None:
         """Act on all that the client has said."""
-        while self._phase is not _Phase.LINGERING and (event := self._negotiation.next_event()) is not None:
+        while self.session.outcome is None and (event := self._negotiation.next_event()) is not None:
             self._flush()
             match event:
                 case Forward(data):
+                    self._messages.spend(self._shared.reactor.seconds())
                     self.session.received += len(data)
                     self._required_upstream.transport.write(data)
+                case MediaBegins(data):
+                    self._publisher_media_begins(data)
                 case StreamReleased():
                     self._switch()
                 case StreamNamed():
@@ -187,7 +179,8 @@ class RtmpClient(Protocol):
     # Routing: from a stream's name to an origin that has heard it
 
     def _start_routing(self, named: StreamNamed) -> None:
-        self._phase = _Phase.ROUTING
+        self._changes.spend(self._shared.reactor.seconds())
+        self._phase = Phase.ROUTING
         self.transport.pauseProducing()
         self._deadline.cancel()
         self._drop_upstream()
@@ -201,83 +194,81 @@ class RtmpClient(Protocol):
         shared = self._shared
 
         async def attempt(origin: Origin, endpoint: Endpoint) -> Upstream:
-            upstream = Upstream(str(endpoint), shared.origin_negotiation(named, self.session.peer), self)
-            self._upstream = upstream
-            self._log.debug("{what}: dialling origin {origin}", what=self._doing, origin=upstream.name)
-            settings = shared.settings
+            settings, negotiation = shared.settings, shared.origin_negotiation(named, self.session.peer)
+            self._upstream = upstream = Upstream(str(endpoint), negotiation, self, settings.stall_timeout)
+            self._log.debug("{what}: dialling origin {origin}", what=self.session.doing, origin=upstream.name)
             await upstream.open(shared.reactor, endpoint, settings.origin_connect_timeout, settings.rtmp_origin_timeout)
             self.session.origin = origin.id
             return upstream
 
         upstream = await reach_origin(shared.balancer, str(named.key), Surface.RTMP, attempt, self._origin_failed)
         self._routing = None
-        self._join(upstream)
+        self._join(upstream, named)
 
     def _origin_failed(self, error: OriginUnreachable) -> None:
-        self._log.warn("{what}: {reason}; trying the next origin", what=self._doing, reason=describe(error))
+        self._log.warn("{what}: {reason}; trying the next origin", what=self.session.doing, reason=describe(error))
 
     def _routing_failed(self, failure: Failure) -> None:
         self._routing = None
-        # Only the end of the session cancels its routing.
-        if not failure.check(CancelledError):
+        # The end of the session cancels its routing.
+        if self.session.outcome is None:
             self._fail(failure)
 
-    def _join(self, upstream: Upstream) -> None:
+    def _join(self, upstream: Upstream, named: StreamNamed) -> None:
         """Both sides have said all that they had to say to us: let them talk to each other."""
-        self._phase = _Phase.STARTING
+        self._phase = Phase.STARTING
         self._expect(f"origin {upstream.name}: no answer", self._shared.settings.rtmp_start_timeout)
         self._negotiation.announce_chunk_size(upstream.chunk_size)
         self._flush()
-        early, self._early = self._early, b""
+        self.session.received += len(named.prelude)
+        upstream.transport.registerProducer(Throttle(self.transport), True)
         if self._publishes:
-            upstream.transport.write(early)
-            self.transport.registerProducer(upstream.transport, True)
-            self._half = self._shared.relay.relay(self.transport, upstream.transport, self, bulk=False)
-        else:
-            upstream.transport.registerProducer(self.transport, True)
-            self._negotiation.watch()
-            self.transport.resumeProducing()
-            self._receive(early)
+            self.transport.registerProducer(Throttle(upstream.transport), True)
+        self._negotiation.watch()
+        self.transport.resumeProducing()
+        early, self._early = self._early, b""
+        self._receive(early)
         upstream.release()
 
     # The origin's side (UpstreamOwner)
 
-    def upstream_event(self, upstream: Upstream, event: answers.Event) -> None:
+    def upstream_event(self, upstream: Upstream, event: events.OriginEvent) -> None:
         match event:
-            case answers.Answer(data, chunk_size):
+            case events.Answer(data, chunk_size):
                 self.session.sent += len(data)
                 self.transport.write(data)
                 self._negotiation.chunk_size_changed(chunk_size)
-            case answers.Started():
+            case events.Started():
                 self._started(upstream)
-            case answers.MediaBegins(data):
-                self._media_begins(upstream, data)
-            case answers.PublishReleased() if self._phase is _Phase.RUNNING:
+            case MediaBegins(data):
+                self._player_media_begins(upstream, data)
+            case events.PublishReleased() if self._phase is Phase.RUNNING:
                 self._publish_released()
-            case answers.ToldRejection(code, description):
+            case events.ToldRejection(code, description):
                 self._finish(Outcome.REJECTED_BY_ORIGIN, OriginRejected(f"{code} ({description})"))
                 self._linger()
-            case answers.PublishedAgain():
+            case events.PublishedAgain():
                 self._fail(Refused("another stream was published before the release of the last was answered"))
 
     def upstream_lost(self, upstream: Upstream, error: BaseException | None) -> None:
         match self._phase:
-            case _Phase.CLIENT_DONE:
+            case Phase.CLIENT_DONE:
                 self._finish(Outcome.FINISHED)
                 self.transport.loseConnection()
-            case _Phase.NAMING:
+            case Phase.NAMING:
                 # A released publisher's last origin need not wait for what comes next.
                 self._drop_upstream()
-            case _Phase.SWITCHING:
+            case Phase.SWITCHING if isinstance(error, ConnectionDone):
                 self._switched()
             case _:
                 self._origin_gone(error)
 
     def _origin_gone(self, cause: BaseException | None = None) -> None:
         name = self._required_upstream.name
+        broke = cause is not None and not isinstance(cause, ConnectionDone)
         error: SrsProxyError
-        if self._phase is _Phase.RUNNING:
-            error = OriginLost(f"origin {name} closed the connection")
+        if self._phase in (Phase.RUNNING, Phase.SWITCHING) or (broke and not self._publishes):
+            error = OriginLost(f"origin {name} {'broke' if broke else 'closed'} the connection")
         else:
             # Busy, refused by a hook, not allowed: SRS says nothing and closes (wire-facts 2.4).
             error = OriginRejected(f"origin {name} closed the connection instead of serving the stream")
@@ -285,15 +276,24 @@ class RtmpClient(Protocol):
         self._fail(error)
 
     def _started(self, upstream: Upstream) -> None:
-        self._deadline.cancel()
-        if self._publishes:
-            # A player that a hook refuses is told Play.Start all the same: it is served when media comes.
-            self._phase = _Phase.RUNNING
-        self._log.info("{what}: started on origin {origin}", what=self._doing, origin=upstream.name)
+        if self._phase is Phase.STARTING:
+            self._deadline.cancel()
+            if self._publishes:
+                # A player that a hook refuses is told Play.Start all the same: it is served when media comes.
+                self._phase = Phase.RUNNING
+        self._log.info("{what}: started on origin {origin}", what=self.session.doing, origin=upstream.name)
 
-    def _media_begins(self, upstream: Upstream, data: bytes) -> None:
+    def _publisher_media_begins(self, data: bytes) -> None:
+        upstream = self._required_upstream
+        self.transport.pauseProducing()
+        upstream.transport.unregisterProducer()
+        self.session.received += len(data)
+        upstream.transport.write(data)
+        self._half = self._shared.relay.relay(self.transport, upstream.transport, self, bulk=False)
+
+    def _player_media_begins(self, upstream: Upstream, data: bytes) -> None:
         self._deadline.cancel()
-        self._phase = _Phase.RUNNING
+        self._phase = Phase.RUNNING
         upstream.transport.pauseProducing()
         self.session.sent += len(data)
         self.transport.write(data)
@@ -304,7 +304,7 @@ class RtmpClient(Protocol):
     def _publish_released(self) -> None:
         """The publisher's stream is free, and its next words are for us; its origin may end what it was saying."""
         rest = self._stop_relay()
-        self._phase = _Phase.NAMING
+        self._phase = Phase.NAMING
         self._expect("no further stream was named", self._shared.settings.rtmp_republish_timeout)
         self._negotiation.resume(rest)
         self.transport.resumeProducing()
@@ -312,7 +312,7 @@ class RtmpClient(Protocol):
 
     def _switch(self) -> None:
         """A player wants another stream: have its origin end, so that the relay stops at a message boundary."""
-        self._phase = _Phase.SWITCHING
+        self._phase = Phase.SWITCHING
         self.transport.pauseProducing()
         if self._half is None:
             self._switched()
@@ -324,7 +324,7 @@ class RtmpClient(Protocol):
         close_write(upstream.transport)
 
     def _switched(self) -> None:
-        self._phase = _Phase.NAMING
+        self._phase = Phase.NAMING
         self._stop_relay()
         self._drop_upstream()
         self._expect("no further stream was named", self._shared.settings.rtmp_identify_timeout)
@@ -341,7 +341,7 @@ class RtmpClient(Protocol):
         match reason:
             case EndReason.EOF if self._publishes:
                 self._client_done()
-            case EndReason.EOF if self._phase is _Phase.SWITCHING:
+            case EndReason.EOF if self._phase is Phase.SWITCHING:
                 self._switched()
             case EndReason.EOF if self._named is not None and self._named.limited:
                 self._finish(Outcome.FINISHED)
@@ -359,7 +359,7 @@ class RtmpClient(Protocol):
 
     def _client_done(self) -> None:
         """A publisher has said its last word; what its origin still answers is passed on until that closes as well."""
-        self._phase = _Phase.CLIENT_DONE
+        self._phase = Phase.CLIENT_DONE
         self._expect("the origin did not close", HALF_CLOSE_TIMEOUT)
         close_write(self._required_upstream.transport)
 
@@ -384,7 +384,7 @@ class RtmpClient(Protocol):
         self._deadline.expect(what, seconds, self._too_late)
 
     def _too_late(self, what: str) -> None:
-        if self._phase in (_Phase.LINGERING, _Phase.CLIENT_DONE):
+        if self._phase in (Phase.LINGERING, Phase.CLIENT_DONE):
             self._finish(Outcome.FINISHED)
             self.transport.abortConnection()
         else:
@@ -397,7 +397,7 @@ class RtmpClient(Protocol):
 
     def _fail(self, error: BaseException | Failure) -> None:
         """End the session by an error, and say why to a client that can understand it."""
-        relayed_raw = self._phase in (_Phase.RUNNING, _Phase.SWITCHING) and not self._publishes
+        relayed_raw = self._phase in (Phase.RUNNING, Phase.SWITCHING) and not self._publishes
         self._finish(outcome_of(error), error)
         if not self._negotiation.connected:
             self.transport.abortConnection()
@@ -411,7 +411,7 @@ class RtmpClient(Protocol):
 
     def _linger(self) -> None:
         """Close, but give the client the time to read what was said last."""
-        self._phase = _Phase.LINGERING
+        self._phase = Phase.LINGERING
         self.transport.resumeProducing()
         close_write(self.transport)
         self._expect("the client did not close", LINGER)
@@ -422,11 +422,11 @@ class RtmpClient(Protocol):
             return
         self._deadline.cancel()
         self._stop_relay()
+        self._shared.close_session(self.session, outcome, error)
         routing, self._routing = self._routing, None
         if routing is not None:
             routing.cancel()
         self._drop_upstream()
-        self._shared.close_session(self.session, outcome, error)
 
     def _drop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None
@@ -443,7 +443,3 @@ class RtmpClient(Protocol):
     @property
     def _log(self) -> ContextLogger:
         return ContextLogger(SOURCE, self.session.context)
-
-    @property
-    def _doing(self) -> str:
-        return f"{self.session.action} {self.session.key}"

@@ -17,8 +17,9 @@ from srsproxy.limits import ConnectionLimits
 from srsproxy.log import ContextLogger, new_context_id
 from srsproxy.outcome import Outcome
 from srsproxy.rtmp.amf0 import Limits
+from srsproxy.rtmp.events import StreamNamed
 from srsproxy.rtmp.handshake import RANDOM_SIZE
-from srsproxy.rtmp.negotiation import ClientNegotiation, NegotiationLimits, StreamNamed
+from srsproxy.rtmp.negotiation import ClientNegotiation, NegotiationLimits
 from srsproxy.rtmp.origin import OriginNegotiation
 from srsproxy.stats import Session, Stats
 
@@ -45,16 +46,15 @@ class Shared:
         """End the record, and say so in the log: once, in one line."""
         self.stats.end(session, outcome)
         log = ContextLogger(SOURCE, session.context)
-        doing = f"{session.action or 'connection'} {session.key or ''}".strip()
         if error is not None:
             level = LogLevel.info if session.key is None else LogLevel.warn
             failure = error if isinstance(error, Failure) else Failure(error)
-            log_failure(log, f"{doing} from {session.peer}: {outcome.value}", failure, level)
+            log_failure(log, f"{session.doing} from {session.peer}: {outcome.value}", failure, level)
             return
         log.emit(
             LogLevel.debug if session.key is None else LogLevel.info,
             "{doing} from {peer}: {outcome} after {seconds:.1f} s, {received} bytes in, {sent} bytes out",
-            doing=doing,
+            doing=session.doing,
             peer=session.peer,
             outcome=outcome.value,
             seconds=self.reactor.seconds() - session.started,

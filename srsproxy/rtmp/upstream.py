@@ -16,8 +16,9 @@ from srsproxy.balancer.model import Endpoint
 from srsproxy.dial import connect
 from srsproxy.errors import DeadlineExceeded, OriginRejected, OriginUnreachable, PeerError, SrsProxyError
 from srsproxy.interfaces import IRelayedHalf, IStreamConnection
-from srsproxy.rtmp.origin import Event, OriginNegotiation, OriginReady
-from srsproxy.transports import raw_socket
+from srsproxy.rtmp.events import OriginEvent, OriginReady
+from srsproxy.rtmp.origin import OriginNegotiation
+from srsproxy.transports import raw_socket, tune
 
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
@@ -25,7 +26,7 @@ _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 class UpstreamOwner(Interface):
     """Who uses the connection; told only after :meth:`Upstream.release`."""
 
-    def upstream_event(self, upstream: Upstream, event: Event) -> None:
+    def upstream_event(self, upstream: Upstream, event: OriginEvent) -> None:
         """The origin said something."""
 
     def upstream_lost(self, upstream: Upstream, error: BaseException | None) -> None:
@@ -41,11 +42,12 @@ class Upstream(Protocol):
     half: IRelayedHalf | None = None
     transport: IStreamConnection
 
-    def __init__(self, name: str, negotiation: OriginNegotiation, owner: UpstreamOwner) -> None:
+    def __init__(self, name: str, negotiation: OriginNegotiation, owner: UpstreamOwner, stall_timeout: float) -> None:
         self.name = name
         self.chunk_size = 0
         self._negotiation = negotiation
         self._owner = owner
+        self._stall_timeout = stall_timeout
         self._greeted: Deferred[None] = Deferred()
         self._ready: Deferred[None] = Deferred()
         self._released = False
@@ -103,7 +105,7 @@ class Upstream(Protocol):
             self.transport.abortConnection()
 
     def connectionMade(self) -> None:
-        self.transport.setTcpNoDelay(True)
+        tune(self.transport, self._stall_timeout)
         self._acknowledge_quickly()
         self.transport.write(self._negotiation.start())
 

@@ -9,9 +9,9 @@ from twisted.internet import reactor
 from twisted.internet.error import ConnectionRefusedError as NobodyListens
 
 from srsproxy.demo import live
+from srsproxy.rtmp.events import Action
 from srsproxy.rtmp.handshake import real_address_prefix
 from srsproxy.rtmp.message import Message, MessageType, encode_command, parse_command, window_ack
-from srsproxy.rtmp.negotiation import Action
 from srsproxy.streamkey import StreamKey
 from tests.asynchronous import in_reactor
 from tests.demo.helpers import House

@@ -264,9 +264,12 @@ async def test_stop_while_the_sink_is_still_draining(way: dict[str, Any]) -> Non
         assert half is not None
         relayed = half.relayed
         rest = line.front.stop()
+        line.client.write(b", or later")
         line.origin.transport.resumeProducing()
-        await goes_on(line, rest, unsent + b"not yet")
+        await line.origin.receives_bytes(len(unsent))
+        await turns()
         assert half.relayed == relayed
+        await goes_on(line, rest, unsent + b"not yet, or later")
 
 
 @in_reactor

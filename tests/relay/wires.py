@@ -171,7 +171,7 @@ async def fill_up(line: Line) -> bytes:
     line.origin.transport.pauseProducing()
     half = line.front.half
     assert half is not None
-    sent = bytearray(half.relayed)
+    sent = bytearray()
     while await settled(lambda: half.relayed) == len(sent):
         while half.relayed == len(sent):
             piece = len(sent).to_bytes(4, "big") * 1024

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from srsproxy.errors import LimitExceeded, PeerError
 from srsproxy.rtmp.amf0 import UNDEFINED, AmfValue, Limits
 from srsproxy.rtmp.chunk import ChunkReader, ChunkWriter
+from srsproxy.rtmp.events import Action, ClientEvent, Forward, StreamNamed, StreamReleased
 from srsproxy.rtmp.handshake import PACKET_SIZE, RANDOM_SIZE
 from srsproxy.rtmp.message import (
     Command,
@@ -23,16 +24,7 @@ from srsproxy.rtmp.message import (
     set_chunk_size,
     user_control,
 )
-from srsproxy.rtmp.negotiation import (
-    CREATE_STREAM_TID,
-    Action,
-    ClientNegotiation,
-    Event,
-    Forward,
-    NegotiationLimits,
-    StreamNamed,
-    StreamReleased,
-)
+from srsproxy.rtmp.negotiation import CREATE_STREAM_TID, ClientNegotiation, NegotiationLimits
 
 CAPTURES = Path(__file__).parent.parent / "captures"
 HANDSHAKE = b"\x03" + bytes(PACKET_SIZE) + bytes(PACKET_SIZE)
@@ -46,9 +38,9 @@ def negotiation(
     return ClientNegotiation(limits, vhosts, accept_real_address=trusted, now_ms=0, random=bytes(RANDOM_SIZE))
 
 
-def events(client: ClientNegotiation, data: bytes, step: int = 0) -> list[Event]:
+def events(client: ClientNegotiation, data: bytes, step: int = 0) -> list[ClientEvent]:
     """Feed ``data``, at once or ``step`` bytes at a time; as a server does, stop where nothing more is to be parsed."""
-    found: list[Event] = []
+    found: list[ClientEvent] = []
     for at in range(0, len(data), step or len(data) or 1):
         client.receive_data(data[at : at + (step or len(data))])
         while (event := client.next_event()) is not None:
@@ -149,26 +141,58 @@ def test_recorded_clients_are_named_and_answered_as_srs_answered_them(
             assert mine.arguments == srs.arguments
 
 
-@pytest.mark.parametrize("capture", ["rtmp_publish_ffmpeg", "rtmp_srs_edge_publish", "rtmp_srs_forward"])
-def test_a_publishers_prelude_is_every_byte_behind_its_handshake_verbatim(capture: str) -> None:
-    sent = (CAPTURES / f"{capture}.c2s.bin").read_bytes()
-    assert named(negotiation(), sent).prelude == sent[HANDSHAKE_SIZE:]
-
-
-@pytest.mark.parametrize("capture", ["rtmp_play_ffmpeg", "rtmp_play_librtmp", "rtmp_srs_edge_play"])
-def test_a_players_bytes_reach_its_origin_verbatim(capture: str) -> None:
-    sent = (CAPTURES / f"{capture}.c2s.bin").read_bytes()
+def relayed(pieces: list[bytes]) -> bytes:
+    """What the origin gets of a client's bytes behind the handshake, as far as it was whole messages."""
     client = negotiation()
-    event = named(client, sent)
-    passed = event.prelude
+    passed = b""
+    for number, piece in enumerate(pieces):
+        client.receive_data(piece)
+        while (event := client.next_event()) is not None:
+            if isinstance(event, StreamNamed):
+                passed += event.prelude
+                client.watch()
+            elif isinstance(event, Forward):
+                passed += event.data
+            elif isinstance(event, MediaBegins):
+                return passed + event.data + b"".join(pieces[number + 1 :])
+    return passed
+
+
+RECORDED_CLIENTS = sorted(path.name.removesuffix(".c2s.bin") for path in CAPTURES.glob("rtmp_*.c2s.bin"))
+
+
+@pytest.mark.parametrize("capture", RECORDED_CLIENTS)
+def test_a_clients_bytes_reach_its_origin_verbatim_in_every_split(capture: str) -> None:
+    sent = (CAPTURES / f"{capture}.c2s.bin").read_bytes()
+    # One recording ends within a message, which would be passed on when it is whole. Behind the first 2 kB there is
+    # nothing but media, which is not parsed.
+    expected = sent[HANDSHAKE_SIZE : len(sent) - (8 if capture == "rtmp_play_ffmpeg" else 0)]
+    assert relayed([sent]) == expected
+    assert relayed([sent[at : at + 1] for at in range(len(sent))]) == expected
+    for split in range(1, min(len(sent), HANDSHAKE_SIZE + 2048)):
+        assert relayed([sent[:split], sent[split:]]) == expected
+
+
+def test_a_publisher_is_parsed_until_its_media_begins() -> None:
+    client = negotiation()
+    wire = Wire().connect().command("createStream", 2, None).command("publish", 3, None, "s", msid=1)
+    named(client, wire.data)
     client.watch()
-    while (forward := client.next_event()) is not None:
-        assert isinstance(forward, Forward)
-        passed += forward.data
-    # One recording ends in the middle of a message, which is passed on when it is whole.
-    rest = len(sent) - HANDSHAKE_SIZE - len(passed)
-    assert passed + sent[len(sent) - rest :] == sent[HANDSHAKE_SIZE:]
-    assert rest == (8 if capture == "rtmp_play_ffmpeg" else 0)
+    wire.data = b""
+    wire.chunk_size(4096).message(4, MessageType.DATA_AMF0, bytes(1000), msid=1)
+    media = wire.writer.write(6, MessageType.VIDEO, 1, bytes(5000))
+    *forwards, begins = events(client, wire.data + media + b"more")
+    assert b"".join(event.data for event in forwards if isinstance(event, Forward)) == wire.data
+    assert begins == MediaBegins(media + b"more")
+
+
+def test_a_publishers_first_frame_over_the_limit_is_relayed() -> None:
+    client = negotiation(NegotiationLimits(1024, 9999, 99, Limits()))
+    wire = Wire().connect().command("createStream", 2, None).command("publish", 3, None, "s", msid=1)
+    named(client, wire.data)
+    client.watch()
+    frame = wire.writer.write(6, MessageType.VIDEO, 1, bytes(5000))
+    assert events(client, frame) == [MediaBegins(frame)]
 
 
 @pytest.mark.parametrize("capture", ["rtmp_publish_ffmpeg", "rtmp_play_librtmp", "rtmp_republish"])
@@ -444,19 +468,25 @@ def test_messages_of_a_resumed_player_are_written_anew_so_that_the_next_origin_c
     assert names == ["connect", "releaseStream", "FCPublish", "FCPublish", "createStream", "publish"]
 
 
-def test_a_resumed_publishers_prelude_tells_the_next_origin_its_chunk_size() -> None:
+def publishing(wire: Wire) -> ClientNegotiation:
+    """A publisher whose bytes are relayed raw; ``wire`` has been read."""
     client = negotiation()
-    wire = Wire().chunk_size(4096).connect().command("createStream", 2, None).command("publish", 3, None, "a", msid=1)
     named(client, wire.data)
-    long = "b" * 1000
+    client.watch()
     wire.data = b""
+    assert isinstance(events(client, wire.writer.write(6, MessageType.VIDEO, 1, b"key frame"))[-1], MediaBegins)
+    return client
+
+
+def test_a_resumed_publishers_prelude_tells_the_next_origin_its_chunk_size() -> None:
+    wire = Wire().chunk_size(4096).connect().command("createStream", 2, None).command("publish", 3, None, "a", msid=1)
+    client = publishing(wire)
+    long = "b" * 1000
     wire.command("releaseStream", 4, None, long).command("FCPublish", 5, None, long).command("createStream", 6, None)
     client.resume(wire.data[:10])
     assert events(client, wire.data[10:]) == []
     wire.data = b""
-    media = b"\x06\x00\x00\x00\x00\x00\x05\x09\x01\x00\x00\x00vid"
-    (event,) = events(client, wire.command("publish", 7, None, long, msid=1).data + media)
-    assert isinstance(event, StreamNamed)
+    event = named(client, wire.command("publish", 7, None, long, msid=1).data)
     assert event.create_stream_tid == 6
     reread = messages(event.prelude)
     assert [parse_command(m).name for m in reread if m.type == MessageType.COMMAND_AMF0] == [
@@ -466,13 +496,27 @@ def test_a_resumed_publishers_prelude_tells_the_next_origin_its_chunk_size() -> 
         "createStream",
         "publish",
     ]
-    assert event.prelude.endswith(media)
+    media = wire.writer.write(6, MessageType.VIDEO, 1, bytes(5000))
+    client.watch()
+    assert events(client, media) == [MediaBegins(media)]
+
+
+def test_a_chunk_size_set_between_publish_and_media_is_known_when_the_publisher_resumes() -> None:
+    wire = Wire().connect().command("createStream", 2, None).command("publish", 3, None, "a", msid=1)
+    client = negotiation()
+    named(client, wire.data)
+    client.watch()
+    wire.data = b""
+    events(client, wire.chunk_size(4096).data + wire.writer.write(6, MessageType.VIDEO, 1, b"key frame"))
+    wire.data = b""
+    client.resume()
+    long = "b" * 1000
+    event = named(client, wire.command("publish", 4, None, long, msid=1).data)
+    assert str(event.key).endswith(long)
 
 
 def test_a_resumed_publisher_is_answered_with_the_chunk_size_that_its_last_origin_announced() -> None:
-    client = negotiation()
-    wire = Wire().connect().command("createStream", 2, None).command("publish", 3, None, "a", msid=1)
-    named(client, wire.data)
+    client = publishing(Wire().connect().command("createStream", 2, None).command("publish", 3, None, "a", msid=1))
     client.data_to_send()
     client.announce_chunk_size(128)
     client.resume()
@@ -502,9 +546,9 @@ def test_any_bytes_in_any_split_raise_nothing_but_peer_errors_and_bounded_memory
             while (event := client.next_event()) is not None:
                 if isinstance(event, StreamNamed):
                     assert len(event.prelude) <= 2048 + len(data)
-                    if event.action is Action.PUBLISH:
-                        return
                     client.watch()
+                elif isinstance(event, MediaBegins):
+                    return
                 elif isinstance(event, StreamReleased):
                     client.resume()
     except PeerError:

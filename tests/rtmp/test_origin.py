@@ -11,20 +11,21 @@ from hypothesis import strategies as st
 from srsproxy.errors import OriginRejected, PeerError
 from srsproxy.rtmp.amf0 import AmfValue
 from srsproxy.rtmp.chunk import ChunkReader, ChunkWriter
-from srsproxy.rtmp.handshake import PACKET_SIZE, RANDOM_SIZE
-from srsproxy.rtmp.message import MessageType, encode_command, on_status, set_chunk_size
-from srsproxy.rtmp.negotiation import Action, StreamNamed
-from srsproxy.rtmp.origin import (
+from srsproxy.rtmp.events import (
+    Action,
     Answer,
-    Event,
     MediaBegins,
-    OriginNegotiation,
+    OriginEvent,
     OriginReady,
     PublishedAgain,
     PublishReleased,
     Started,
+    StreamNamed,
     ToldRejection,
 )
+from srsproxy.rtmp.handshake import PACKET_SIZE, RANDOM_SIZE
+from srsproxy.rtmp.message import MessageType, encode_command, on_status, set_chunk_size
+from srsproxy.rtmp.origin import OriginNegotiation
 from srsproxy.streamkey import StreamKey
 
 CAPTURES = Path(__file__).parent.parent / "captures"
@@ -46,8 +47,8 @@ def negotiation(
     )
 
 
-def feed(origin: OriginNegotiation, *pieces: bytes) -> list[Event]:
-    found: list[Event] = []
+def feed(origin: OriginNegotiation, *pieces: bytes) -> list[OriginEvent]:
+    found: list[OriginEvent] = []
     for piece in pieces:
         origin.receive_data(piece)
         while (event := origin.next_event()) is not None:
@@ -80,7 +81,7 @@ def boundary(capture: bytes) -> int:
     raise AssertionError("no answer to createStream")
 
 
-def passed_on(events: list[Event]) -> bytes:
+def passed_on(events: list[OriginEvent]) -> bytes:
     return b"".join(event.data for event in events if isinstance(event, (Answer, MediaBegins)))
 
 
@@ -99,7 +100,7 @@ def passed_on(events: list[Event]) -> bytes:
     ],
 )
 def test_srs_is_passed_on_unchanged_from_the_boundary_in_every_split(
-    capture: str, action: Action, tid: float, outcome: type[Event] | None
+    capture: str, action: Action, tid: float, outcome: type[OriginEvent] | None
 ) -> None:
     recorded = (CAPTURES / f"{capture}.s2c.bin").read_bytes()[: HANDSHAKE_SIZE + 4400]
     start = boundary(recorded)

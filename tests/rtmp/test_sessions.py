@@ -16,8 +16,8 @@ from srsproxy.config import PickPolicy
 from srsproxy.demo.origin import DemoOrigin
 from srsproxy.interfaces import IStreamConnection
 from srsproxy.outcome import Outcome
+from srsproxy.rtmp.events import Action
 from srsproxy.rtmp.message import Message, MessageType
-from srsproxy.rtmp.negotiation import Action
 from srsproxy.rtmp.session import RtmpClient
 from tests.asynchronous import in_reactor
 from tests.proxy import ProxyUnderTest, until
