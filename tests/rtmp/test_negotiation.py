@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from srsproxy.errors import LimitExceeded, PeerError
 from srsproxy.rtmp.amf0 import UNDEFINED, AmfValue, Limits
 from srsproxy.rtmp.chunk import ChunkReader, ChunkWriter
-from srsproxy.rtmp.events import Action, ClientEvent, Forward, StreamNamed, StreamReleased
+from srsproxy.rtmp.events import Action, ClientEvent, Forward, MediaBegins, StreamNamed, StreamReleased
 from srsproxy.rtmp.handshake import PACKET_SIZE, RANDOM_SIZE
 from srsproxy.rtmp.message import (
     Command,
