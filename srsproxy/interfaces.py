@@ -113,7 +113,7 @@ class IStreamRelay(Interface):
         source is not read any more, so memory is bounded by the kernel's buffers.
 
         The relay closes nothing. When the source's peer has half-closed and the last byte is with the sink, the
-        observer is told, and may pass that on (:func:`srsproxy.relay.handover.close_write`). Whoever closes one of the
+        observer is told, and may pass that on (:func:`srsproxy.transports.close_write`). Whoever closes one of the
         two transports stops the half first, or as soon as it learns that the transport is closed (``connectionLost``).
 
         While the half runs, the source's protocol passes what it is told to the half: see

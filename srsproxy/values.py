@@ -127,6 +127,10 @@ def _listener(text: str) -> Listener:
     except Exception as error:  # endpoint plugins are other people's; whatever they raise is about the text
         detail = " ".join(str(error).split()).encode("unicode_escape").decode()
         raise ValueError(detail or type(error).__name__) from error
+    kind, *arguments = re.split(r"(?<!\\):", text)
+    if kind == "tls" and not any(Path(arguments[0].replace("\\:", ":")).glob("*.pem")):
+        # Twisted would listen all the same, and fail each handshake.
+        raise ValueError(f"no *.pem in {arguments[0]}")
     return Listener(text)
 
 
@@ -193,8 +197,12 @@ def _announced(text: str) -> str:
     return text
 
 
-def _optional_path(text: str) -> Path | None:
-    return Path(text) if text else None
+def _optional_folder(text: str) -> Path | None:
+    if not text:
+        return None
+    if not Path(text).is_dir():
+        raise ValueError("there is none")
+    return Path(text)
 
 
 def whole(name: str, minimum: int = 0, maximum: int = MAX_WHOLE) -> Kind[int]:
@@ -240,4 +248,4 @@ NETWORKS: Kind[tuple[Network, ...]] = Kind(
 )
 TOKEN: Kind[str] = Kind("token", "letters, digits, _ and -", _token)
 TEXT: Kind[str] = Kind("text", "text", str)
-FOLDER: Kind[Path | None] = Kind("folder", "a path", _optional_path)
+FOLDER: Kind[Path | None] = Kind("folder", "the path of a folder", _optional_folder)

@@ -5,21 +5,27 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IHalfCloseableProtocol, IListeningPort
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
+from zope.interface import implementer
 
 from srsproxy.balancer.memory import MemoryLoadBalancer
 from srsproxy.balancer.model import Origin
 from srsproxy.balancer.policy import POLICIES
 from srsproxy.config import Settings
 from srsproxy.demo.origin import DemoOrigin
+from srsproxy.interfaces import IStreamConnection
 from srsproxy.limits import ConnectionLimits
 from srsproxy.outcome import Outcome
 from srsproxy.relay.stream import build_relay
+from srsproxy.rtmp.chunk import ChunkReader, ChunkWriter
+from srsproxy.rtmp.handshake import RANDOM_SIZE, ServerHandshake
+from srsproxy.rtmp.message import Command, MessageType, encode_command, parse_command, set_chunk_size
 from srsproxy.rtmp.server import RtmpServer
 from srsproxy.rtmp.shared import Shared
 from srsproxy.stats import Stats
@@ -33,6 +39,45 @@ async def until(reactor: Any, true: Any, what: str) -> None:
         if reactor.seconds() - begin > PATIENCE:
             raise AssertionError(f"not within {PATIENCE:g} s: {what}")
         await deferLater(reactor, 0.001)
+
+
+@implementer(IHalfCloseableProtocol)
+class ScriptedOrigin(Protocol):
+    """Shakes hands and answers the first createStream, and then does what a test makes of it. A half-closed connection
+    stays open."""
+
+    transport: IStreamConnection
+
+    def connectionMade(self) -> None:
+        self._handshake = ServerHandshake(now_ms=0, random=bytes(RANDOM_SIZE))
+        self._reader = ChunkReader(max_message_size=1 << 20)
+        self._writer = ChunkWriter(60000)
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self._handshake.done:
+            self.transport.write(self._handshake.receive_data(data))
+            data = self._handshake.unconsumed
+            if self._handshake.done:
+                self.transport.write(ChunkWriter().write(2, MessageType.SET_CHUNK_SIZE, 0, set_chunk_size(60000)))
+        self._reader.receive_data(data)
+        while (message := self._reader.next_message()) is not None:
+            if message.type == MessageType.COMMAND_AMF0:
+                self.heard(parse_command(message))
+
+    def heard(self, command: Command) -> None:
+        """The proxy said this."""
+        if command.name == "createStream":
+            self.say(encode_command("_result", command.transaction_id, None, 1.0))
+
+    def say(self, command: bytes) -> None:
+        """Send a command."""
+        self.transport.write(self._writer.write(5, MessageType.COMMAND_AMF0, 1, command))
+
+    def readConnectionLost(self) -> None:
+        """The proxy has closed its side."""
+
+    def writeConnectionLost(self) -> None:
+        """Nothing more can be said."""
 
 
 class ProxyUnderTest:
@@ -66,6 +111,7 @@ class ProxyUnderTest:
         self.server = RtmpServer(Shared(reactor, self.settings, self.balancer, self.relay, self.stats, limits))
         self._ports: list[IListeningPort] = []
         self._clients: list[RtmpTestClient] = []
+        self._scripted: list[Protocol] = []
 
     async def __aenter__(self) -> ProxyUnderTest:
         self.port = self.listen("127.0.0.1")
@@ -83,6 +129,8 @@ class ProxyUnderTest:
         self.server.abort()
         await drained
         self.relay.close()
+        for scripted in self._scripted:
+            cast(IStreamConnection, scripted.transport).abortConnection()
         for origin in self.origins:
             if origin.running:
                 await origin.stopService()
@@ -110,6 +158,17 @@ class ProxyUnderTest:
         origin = Origin(ip=ip, server=name, service="service", pid="1", rtmp=rtmp)
         await self.balancer.register(origin)
         return origin
+
+    def scripted(self, protocol: type[Protocol]) -> int:
+        """Listen with a protocol that stands for an origin; the port."""
+
+        def build() -> Protocol:
+            self._scripted.append(protocol())
+            return self._scripted[-1]
+
+        factory = Factory.forProtocol(build)
+        factory.noisy = False
+        return self.listening(self.reactor.listenTCP(0, factory, interface="127.0.0.1"))
 
     async def client(self, host: str = "127.0.0.1", port: int | None = None) -> RtmpTestClient:
         """A client connected to the proxy; closed in the end if the test has not."""

@@ -86,7 +86,7 @@ OWN_SETTINGS: dict[str, object] = {
 }
 
 # Kinds that take any text at all.
-ANY_TEXT = {"PROXY_REDIS_PASSWORD", "PROXY_STATIC_FILES"}
+ANY_TEXT = {"PROXY_REDIS_PASSWORD"}
 
 # Wrong values of each kind, and what the error must say to be of help.
 BAD_ADDRESSES = ["0x50", "-1", "65536", "1.2.3.4", "1.2.3:80", "256.1.1.1:80", "::1:80", "[::1]", "[1.2.3.4]:80", "80 "]
@@ -115,6 +115,7 @@ BAD_VALUES: dict[str, tuple[list[str], str]] = {
         ],
         "expected a duration such as",
     ),
+    "folder": (["/nonexistent/folder", __file__], "expected the path of a folder (there is none)"),
     "on|off": (["true", "1", "ON", "yes"], "expected on or off"),
     "host": (["a b", "http://a", "a/b", "[::1]", "a:"], "expected an IP address or a host name"),
     "endpoint": (["0", "65536", "x", "a b:1", "http://1.2.3.4:80", "1935,1936"], "expected PORT or IP:PORT"),

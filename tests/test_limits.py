@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srsproxy.errors import Refused
-from srsproxy.limits import ConnectionLimits
+from srsproxy.errors import LimitExceeded, Refused
+from srsproxy.limits import ConnectionLimits, Rate
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,25 @@ def test_a_connection_that_has_named_its_stream_is_not_pending() -> None:
     limits.admit("192.0.2.1")
     limits.identified("192.0.2.1")
     limits.admit("192.0.2.1")
+
+
+def test_a_rate_allows_a_burst_and_then_so_many_a_second() -> None:
+    rate = Rate("messages", 2.0, 3.0, now=10.0)
+    for _ in range(3):
+        rate.spend(10.0)
+    with pytest.raises(LimitExceeded, match="more than 2 messages a second"):
+        rate.spend(10.0)
+    rate = Rate("messages", 2.0, 3.0, now=0.0)
+    for half_second in range(100):
+        rate.spend(half_second / 2)
+
+
+def test_a_rest_saves_no_more_than_a_burst() -> None:
+    rate = Rate("messages", 2.0, 3.0, now=0.0)
+    for _ in range(3):
+        rate.spend(1000.0)
+    with pytest.raises(LimitExceeded):
+        rate.spend(1000.0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=60))

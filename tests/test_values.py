@@ -126,6 +126,9 @@ class TestListeners:
 
     def test_endpoint_with_certificates(self, tmp_path: Path) -> None:
         text = f"tls:{tmp_path}:443"
+        with pytest.raises(ValueError, match=r"no \*\.pem in"):
+            STREAM_LISTENER.parse(text)
+        (tmp_path / "a.pem").touch()
         assert STREAM_LISTENER.parse(text) == Listener(text)
 
     @pytest.mark.parametrize(("text", "shown"), [("1935", ":1935"), ("1.2.3.4:5", "1.2.3.4:5"), ("[::1]:5", "[::1]:5")])

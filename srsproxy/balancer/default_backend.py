@@ -35,7 +35,7 @@ def default_backend(*, ip: str, rtmp: str, http: str, api: str, rtc: str, srt: s
     try:
         return parse_heartbeat(heartbeat)
     except PeerError as error:
-        raise ConfigError(f"PROXY_DEFAULT_BACKEND_*: {error}") from error
+        raise ConfigError(f"PROXY_DEFAULT_BACKEND_*: {error}") from None
 
 
 class DefaultBackend(Service):

@@ -6,38 +6,14 @@ would not survive the ``shutdown`` that Twisted does on closing either, and woul
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IPullProducer, ISystemHandle
+from twisted.internet.interfaces import IPullProducer
 from zope.interface import implementer
 
 if TYPE_CHECKING:
     from srsproxy.interfaces import IStreamConnection
-
-
-def raw_socket(transport: object) -> socket.socket | None:
-    """The kernel's socket behind ``transport`` if its bytes are those of the stream, else ``None``.
-
-    Wrappers that leave the bytes alone (``haproxy:`` endpoints) hand out the socket of what they wrap. A TLS transport
-    has none in this sense: its handle is OpenSSL's, after ``startTLS`` as well. Nor has a closed one.
-    """
-    if not ISystemHandle.providedBy(transport):
-        return None
-    try:
-        handle = ISystemHandle(transport).getHandle()
-    except AttributeError:
-        return None  # This is how Twisted's transports say that they are closed.
-    return handle if isinstance(handle, socket.socket) else None
-
-
-def close_write(transport: IStreamConnection) -> None:
-    """Close the write side once all is written; all of the connection where that has no such thing, as in TLS."""
-    if raw_socket(transport) is not None:
-        transport.loseWriteConnection()
-    else:
-        transport.loseConnection()
 
 
 @implementer(IPullProducer)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from zope.interface import implementer
 
 from srsproxy.interfaces import IStreamRelay
-from srsproxy.relay.handover import raw_socket
 from srsproxy.relay.portable import PortableHalf
+from srsproxy.transports import raw_socket
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime

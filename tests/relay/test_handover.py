@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet import ssl
 from twisted.internet.testing import StringTransport
 
-from srsproxy.relay.handover import raw_socket
+from srsproxy.transports import raw_socket
 from tests.asynchronous import in_reactor
 from tests.relay.wires import Lines, until
 

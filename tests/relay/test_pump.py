@@ -16,12 +16,12 @@ from twisted.internet.error import ConnectionAborted
 from twisted.python.failure import Failure
 
 from srsproxy.relay.halves import BUFFER_SIZE, PumpHalf, SplicingHalf
-from srsproxy.relay.handover import close_write, raw_socket
 from srsproxy.relay.model import EndReason
 from srsproxy.relay.pipes import MAX_SPARE_PIPES, Pipe, PipePool
 from srsproxy.relay.portable import PortableHalf
 from srsproxy.relay.pump import MAX_BATCH, Pump
 from srsproxy.relay.stream import build_relay
+from srsproxy.transports import close_write, raw_socket
 from tests.asynchronous import in_reactor
 from tests.relay.wires import Flood, Line, Lines, Side, fill_up, reactor, turns, until
 

@@ -8,7 +8,6 @@ contract. The peers stand for other machines. All of them live in the test's rea
 
 from __future__ import annotations
 
-import datetime
 import functools
 import os
 import socket
@@ -16,10 +15,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from twisted.internet import reactor as installed_reactor
 from twisted.internet import ssl
 from twisted.internet.defer import maybeDeferred
@@ -35,9 +30,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from srsproxy.interfaces import IRelayedHalf, IRelayObserver, IStreamConnection
-from srsproxy.relay.handover import close_write, raw_socket
 from srsproxy.relay.model import EndReason
 from srsproxy.relay.stream import StreamRelay, build_relay
+from srsproxy.transports import close_write, raw_socket
+from tests.certificates import localhost_credentials, pem_of_certificate
 
 reactor: Any = installed_reactor
 
@@ -385,7 +381,7 @@ class Lines:
         if self.behind_haproxy and wire is Side:
             endpoint = proxyEndpoint(endpoint)
         if tls:
-            key, certificate = _credentials()
+            key, certificate = localhost_credentials()
             # Its annotations want pyOpenSSL's own classes, which pyOpenSSL has deprecated.
             make_options: Any = ssl.CertificateOptions
             options = make_options(privateKey=key, certificate=certificate)
@@ -399,27 +395,7 @@ class Lines:
     async def _connect(self, wire: WireT, port: int, tls: bool) -> WireT:
         endpoint: Any = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
         if tls:
-            authority = ssl.Certificate.loadPEM(_credentials()[1].public_bytes(serialization.Encoding.PEM))
+            authority = ssl.Certificate.loadPEM(pem_of_certificate())
             endpoint = wrapClientTLS(ssl.optionsForClientTLS("localhost", trustRoot=authority), endpoint)
         await connectProtocol(endpoint, wire)
         return wire
-
-
-@functools.cache
-def _credentials() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    """A key and a certificate for localhost that is its own authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    return key, certificate

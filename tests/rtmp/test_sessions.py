@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -10,17 +11,17 @@ from typing import Any
 import pytest
 from twisted.internet import reactor
 from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.internet.protocol import Protocol
 
 from srsproxy.config import PickPolicy
 from srsproxy.demo.origin import DemoOrigin
 from srsproxy.interfaces import IStreamConnection
 from srsproxy.outcome import Outcome
 from srsproxy.rtmp.events import Action
-from srsproxy.rtmp.message import Message, MessageType
+from srsproxy.rtmp.message import Message, MessageType, on_status
 from srsproxy.rtmp.session import RtmpClient
 from tests.asynchronous import in_reactor
-from tests.proxy import ProxyUnderTest, until
+from tests.proxy import ProxyUnderTest, ScriptedOrigin, until
 from tests.rtmp_client import HANDSHAKE_SIZE, PeerClosed, RtmpTestClient, Style, is_media, status_code, status_of
 
 GROUP = 20
@@ -237,9 +238,7 @@ async def test_an_origin_that_does_not_speak_rtmp_is_unreachable() -> None:
             self.transport.write(b"SSH-2.0-OpenSSH_9.2\r\n")
 
     async with proxy() as under_test:
-        port = under_test.listening(
-            under_test.reactor.listenTCP(0, ServerFactory.forProtocol(Ssh), interface="127.0.0.1")
-        )
+        port = under_test.scripted(Ssh)
         await under_test.add_endpoint("ssh", str(port))
         client = await under_test.client()
         assert status_code(await client.publish("live", "s")) == "NetStream.Failed"
@@ -377,9 +376,7 @@ async def test_an_origin_that_never_answers_is_told_as_a_timeout_and_is_not_blam
                 self.transport.write(b"\x03" + bytes(3072))
 
     async with proxy(rtmp_origin_timeout=0.1) as under_test:
-        port = under_test.listening(
-            under_test.reactor.listenTCP(0, ServerFactory.forProtocol(Mute), interface="127.0.0.1")
-        )
+        port = under_test.scripted(Mute)
         await under_test.add_endpoint("mute", str(port))
         client = await under_test.client()
         status = status_of(await client.publish("live", "s"))
@@ -401,6 +398,86 @@ async def test_a_client_that_leaves_while_its_origin_is_dialled_leaves_nothing_b
         under_test.server.abort()
         await until(reactor, lambda: silent.connections == 0, "the proxy hangs up")
         assert not under_test.stats.active
+
+
+@in_reactor
+async def test_sessions_that_still_dial_are_ended_by_an_abort() -> None:
+    # A listener with a full backlog answers no further connection.
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_connection(full.getsockname()):
+        async with proxy() as under_test:
+            await under_test.add_endpoint("full", str(full.getsockname()[1]))
+            clients = [await under_test.client() for _ in range(3)]
+            for client in clients:
+                await client.connect_app("live")
+                await client.name_stream("s", "flash")
+                client.send_command("publish", 9.0, None, "s", "live", csid=8, msid=1)
+            await until(reactor, lambda: len(list(under_test.stats.keys_in_use())) == 3, "all are routed")
+            under_test.server.abort()
+            for client in clients:
+                await client.wait_closed()
+            assert under_test.stats.ended["rtmp", Outcome.SHUTDOWN] == 3
+
+
+@in_reactor
+async def test_a_publisher_that_has_left_is_not_kept_by_an_origin_that_accepts_it_late() -> None:
+    class Late(ScriptedOrigin):
+        """Accepts the stream when the publisher has closed its side, and never closes its own."""
+
+        def readConnectionLost(self) -> None:
+            self.say(on_status("status", "NetStream.Publish.Start", "late"))
+
+        def writeConnectionLost(self) -> None:
+            """It is the proxy's to close the rest."""
+
+    async with proxy() as under_test:
+        await under_test.add_endpoint("late", str(under_test.scripted(Late)))
+        client = await under_test.client()
+        await client.connect_app("live")
+        await client.name_stream("s", "flash")
+        client.send_command("publish", 9.0, None, "s", "live", csid=8, msid=1)
+        client.send_media(1)
+        client.close_write()
+        await under_test.ended(Outcome.FINISHED)
+
+
+@in_reactor
+async def test_a_player_is_told_of_its_origins_refusal_although_it_talks() -> None:
+    async with proxy() as under_test:
+        origin = await under_test.add_origin("a")
+        origin.refuse = lambda key, action: True
+        for _ in range(5):
+            client = await under_test.client()
+            await client.connect_app("live")
+            await client.name_stream("s", "flash")
+            client.send_command("play", 9.0, None, "s", csid=8, msid=1)
+            for _ in range(20):
+                client.send_message(2, MessageType.ACK, 0, bytes(4))
+            await client.read(lambda message: b"StreamNotFound" in message.payload, "the refusal")
+            assert await client.wait_closed()
+
+
+@in_reactor
+async def test_a_player_that_floods_the_proxy_with_messages_is_closed() -> None:
+    async with proxy(rtmp_max_message_rate=10) as under_test:
+        await under_test.add_origin("a")
+        await publish(under_test, "s")
+        player = await play(under_test, "s")
+        player.send(b"".join(player.chunk_writer.write(2, MessageType.ACK, 0, bytes(4)) for _ in range(500)))
+        await player.wait_closed()
+        await under_test.ended(Outcome.BAD_REQUEST)
+
+
+@in_reactor
+async def test_a_client_that_changes_its_stream_without_end_is_closed() -> None:
+    async with proxy() as under_test:
+        origin = await under_test.add_origin("a")
+        client = await under_test.client()
+        await client.play("live", "s")
+        for number in range(100):
+            client.send_command("play", 10.0 + number, None, f"s{number}", csid=8, msid=1)
+        await client.wait_closed()
+        await under_test.ended(Outcome.BAD_REQUEST)
+        assert len(origin.visits) < 25
 
 
 # Another stream on the same connection

@@ -1,0 +1,110 @@
+"""The service: what it is made of, and how it ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from srsproxy.config import LoadBalancerType, Settings
+from srsproxy.errors import ConfigError
+from srsproxy.interfaces import IMediaServer, IStreamRelay
+from srsproxy.service import Proxy, build
+from srsproxy.stats import Stats
+from srsproxy.values import BindAddress, Listener
+
+ANYWHERE = Listener(BindAddress("127.0.0.1", 0))
+
+
+@implementer(IMediaServer)
+class Server:
+    """A media server whose sessions end when they are told to, or when a test says so."""
+
+    name = "fake"
+
+    def __init__(self) -> None:
+        self.drained: Deferred[None] = Deferred()
+        self.aborted = False
+
+    def drain(self) -> Deferred[None]:
+        return self.drained
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.drained.callback(None)
+
+
+@implementer(IStreamRelay)
+class Relay:
+    closed = False
+
+    def relay(self, source: Any, sink: Any, observer: Any, bulk: bool) -> Any:
+        raise AssertionError("nothing is relayed here")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def running(server: Server) -> tuple[Clock, Relay, Proxy]:
+    clock, relay = Clock(), Relay()
+    proxy = Proxy(clock, replace(Settings(), grace_quit_timeout=5.0), Stats(), relay, [server])
+    proxy.startService()
+    return clock, relay, proxy
+
+
+def test_sessions_that_end_within_the_grace_period_are_not_aborted() -> None:
+    server = Server()
+    clock, relay, proxy = running(server)
+    stopped = proxy.stopService()
+    clock.advance(4.9)
+    assert not stopped.called
+    assert not relay.closed
+    server.drained.callback(None)
+    assert stopped.called
+    assert relay.closed
+    assert not server.aborted
+    assert clock.getDelayedCalls() == []
+
+
+def test_sessions_that_outlast_the_grace_period_are_aborted() -> None:
+    server = Server()
+    clock, relay, proxy = running(server)
+    failures: list[object] = []
+    stopped = proxy.stopService()
+    stopped.addErrback(failures.append)
+    clock.advance(5.0)
+    assert server.aborted
+    assert stopped.called
+    assert relay.closed
+    assert failures == []
+
+
+def test_an_idle_proxy_stops_at_once() -> None:
+    server = Server()
+    server.drained = succeed(None)
+    clock, _, proxy = running(server)
+    assert proxy.stopService().called
+    assert clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize(("enabled", "services"), [(False, 3), (True, 4)])
+def test_the_default_backend_is_part_of_the_service_if_it_is_enabled(enabled: bool, services: int) -> None:
+    settings = replace(Settings(), rtmp_server=ANYWHERE, system_api=ANYWHERE, default_backend_enabled=enabled)
+    assert len(list(build(settings, reactor))) == services
+
+
+def test_a_balancer_that_is_not_there_is_an_error_that_names_the_setting() -> None:
+    with pytest.raises(ConfigError, match="PROXY_LOAD_BALANCER_TYPE=redis"):
+        build(replace(Settings(), load_balancer_type=LoadBalancerType.REDIS), reactor)
+
+
+def test_a_default_backend_that_cannot_be_dialled_is_an_error_that_is_told_once() -> None:
+    settings = replace(Settings(), default_backend_enabled=True, default_backend_ip="0.0.0.0")
+    with pytest.raises(ConfigError, match="PROXY_DEFAULT_BACKEND") as caught:
+        build(settings, reactor)
+    assert caught.value.__cause__ is None
