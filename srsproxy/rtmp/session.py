@@ -267,7 +267,9 @@ class RtmpClient(Protocol):
         name = self._required_upstream.name
         broke = cause is not None and not isinstance(cause, ConnectionDone)
         error: SrsProxyError
-        if self._phase in (Phase.RUNNING, Phase.SWITCHING) or (broke and not self._publishes):
+        if isinstance(cause, PeerError):
+            error = OriginLost(f"origin {name} does not speak RTMP")
+        elif self._phase in (Phase.RUNNING, Phase.SWITCHING) or (broke and not self._publishes):
             error = OriginLost(f"origin {name} {'broke' if broke else 'closed'} the connection")
         else:
             # Busy, refused by a hook, not allowed: SRS says nothing and closes (wire-facts 2.4).

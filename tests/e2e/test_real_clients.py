@@ -88,15 +88,28 @@ async def test_rtmpdump_plays(tmp_path: Path) -> None:
         assert await codecs(reactor, str(file)) == MEDIA
 
 
+def gstreamer_publisher(sink: str) -> list[str]:
+    """A live stream of H.264 and AAC to ``sink``."""
+    video = "videotestsrc is-live=true ! video/x-raw,width=160,height=90,framerate=15/1"
+    video += " ! x264enc tune=zerolatency key-int-max=15 ! h264parse ! mux."
+    audio = "audiotestsrc is-live=true ! avenc_aac ! aacparse ! mux."
+    return f"gst-launch-1.0 flvmux name=mux streamable=true ! {sink} {video} {audio}".split()
+
+
+@in_reactor
+async def test_librtmp_publishes(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as running:
+        await running.run(*gstreamer_publisher(f"rtmpsink location={running.url('l')}"))
+        await running.proxy.read("publish __defaultVhost__/live/l: started")
+        assert await codecs(reactor, running.url("l")) == MEDIA
+
+
 @in_reactor
 async def test_gstreamer_publishes_and_plays(tmp_path: Path) -> None:
     async with cluster(tmp_path) as running:
-        source = "videotestsrc is-live=true ! video/x-raw,width=160,height=90,framerate=15/1 ! "
-        encode = "x264enc tune=zerolatency key-int-max=15 ! h264parse ! flvmux streamable=true ! "
-        publish = f"gst-launch-1.0 {source} {encode} rtmp2sink location={running.url('g')}"
-        publisher = await running.run(*publish.split())
+        publisher = await running.run(*gstreamer_publisher(f"rtmp2sink location={running.url('g')}"))
         await running.proxy.read("publish __defaultVhost__/live/g: started")
-        assert await codecs(reactor, running.url("g")) == {"h264"}
+        assert await codecs(reactor, running.url("g")) == MEDIA
         play = f"gst-launch-1.0 rtmp2src location={running.url('g')} num-buffers=20 ! flvdemux ! h264parse ! fakesink"
         player = await running.run(*play.split())
         assert await player.wait(30.0) == 0
@@ -118,8 +131,8 @@ async def test_clients_of_a_killed_origin_are_closed_at_once_and_a_publisher_rec
         home.signal(signal.SIGKILL)
         killed = reactor.seconds()
         await running.proxy.read("publish __defaultVhost__/live/s from 127.0.0.1: origin-lost")
+        assert reactor.seconds() - killed < 1.0
         assert await publisher.wait() != 0
-        assert reactor.seconds() - killed < 2.0
         again = await running.stack.enter_async_context(publish_with_ffmpeg(reactor, running.url("s")))
         await running.proxy.read(f"publish __defaultVhost__/live/s: started on origin 127.0.0.1:{other.rtmp_port}")
         assert await codecs(reactor, running.url("s")) == MEDIA
