@@ -274,8 +274,11 @@ async def test_a_number_of_a_full_sink_that_was_closed_without_a_stop_can_be_a_f
         # Both at once, so that the relay does not learn from one that the other is gone.
         old.front.abort()
         old.back.abort()
-        await until(lambda: all(wire.gone for wire in old.wires), "the closing")
+        await until(lambda: old.front.gone and old.back.gone, "the closing")
         assert not old.front.ended
+        old.client.abort()
+        old.origin.abort()
+        await until(lambda: old.client.gone and old.origin.gone, "the closing by the peers")
         new = await lines.relayed()
         assert descriptor(new.back) == number
         sent = await fill_up(new)
