@@ -78,7 +78,8 @@ class RtmpClient(Protocol):
         self._shared = shared
         self._gone = gone
         self._phase = Phase.NAMING
-        self._named: StreamNamed | None = None
+        self._action: Action | None = None
+        self._limited = False
         self._routing: Deferred[None] | None = None
         self._early = b""
         self._upstream: Upstream | None = None
@@ -86,7 +87,7 @@ class RtmpClient(Protocol):
 
     @property
     def _publishes(self) -> bool:
-        return self._named is not None and self._named.action is Action.PUBLISH
+        return self._action is Action.PUBLISH
 
     # The client's transport
 
@@ -185,7 +186,7 @@ class RtmpClient(Protocol):
         self._deadline.cancel()
         self._drop_upstream()
         self._admission.identified()
-        self._named = named
+        self._action, self._limited = named.action, named.limited
         self.session.key, self.session.action = str(named.key), named.action.value
         self._routing = Deferred.fromCoroutine(self._route(named))
         self._routing.addErrback(self._routing_failed)
@@ -345,7 +346,7 @@ class RtmpClient(Protocol):
                 self._client_done()
             case EndReason.EOF if self._phase is Phase.SWITCHING:
                 self._switched()
-            case EndReason.EOF if self._named is not None and self._named.limited:
+            case EndReason.EOF if self._limited:
                 self._finish(Outcome.FINISHED)
                 self.transport.loseConnection()
             case EndReason.SOURCE_LOST if self._publishes:
@@ -407,7 +408,7 @@ class RtmpClient(Protocol):
             # The relay stops anywhere in a message: nothing that we write could be understood behind it.
             self.transport.loseConnection()
         else:
-            self._negotiation.refuse(*refusal(error, self._named.action if self._named else None))
+            self._negotiation.refuse(*refusal(error, self._action))
             self._flush()
             self._linger()
 

@@ -48,8 +48,8 @@ class Upstream(Protocol):
         self._negotiation = negotiation
         self._owner = owner
         self._stall_timeout = stall_timeout
-        self._greeted: Deferred[None] = Deferred()
-        self._ready: Deferred[None] = Deferred()
+        self._greeted: Deferred[None] | None = None
+        self._ready: Deferred[None] | None = None
         self._released = False
         self._closed = False
         self._lost_early = False
@@ -64,15 +64,18 @@ class Upstream(Protocol):
         :raises OriginRejected: it broke off instead of answering.
         :raises DeadlineExceeded: it did not answer.
         """
+        greeted: Deferred[None] = Deferred()
+        ready: Deferred[None] = Deferred()
+        self._greeted, self._ready = greeted, ready
         await connect(reactor, endpoint, self, connect_timeout)
         opened = False
         try:
             try:
-                await self._greeted.addTimeout(connect_timeout, reactor)
+                await greeted.addTimeout(connect_timeout, reactor)
             except DeferredTimeout:
                 raise OriginUnreachable(f"origin {self.name}: no RTMP handshake within {connect_timeout:g} s") from None
             try:
-                await self._ready.addTimeout(answer_timeout, reactor)
+                await ready.addTimeout(answer_timeout, reactor)
             except DeferredTimeout:
                 raise DeadlineExceeded(
                     f"origin {self.name}: no answer to createStream within {answer_timeout:g} s"
@@ -123,8 +126,10 @@ class Upstream(Protocol):
             return
         if reply:
             self.transport.write(reply)
-        if self._negotiation.handshaken and not self._greeted.called:
-            self._greeted.callback(None)
+        if self._negotiation.handshaken:
+            greeted, self._greeted = self._greeted, None
+            if greeted is not None:
+                greeted.callback(None)
         self._deliver()
 
     def _deliver(self) -> None:
@@ -142,7 +147,9 @@ class Upstream(Protocol):
                 # Whoever dialled may have to wait before the owner can listen.
                 self.chunk_size = event.chunk_size
                 self.transport.pauseProducing()
-                self._ready.callback(None)
+                ready, self._ready = self._ready, None
+                if ready is not None:
+                    ready.callback(None)
             else:
                 self._owner.upstream_event(self, event)
 
@@ -166,9 +173,9 @@ class Upstream(Protocol):
         if self._closed:
             return
         self._closed = True
-        if not self._greeted.called:
+        if self._greeted is not None:
             self._greeted.errback(_chain(OriginUnreachable(f"origin {self.name}: no RTMP handshake"), error))
-        elif not self._ready.called:
+        elif self._ready is not None:
             if isinstance(error, OriginRejected):
                 self._ready.errback(_chain(OriginRejected(f"origin {self.name}", error.code), error))
             elif isinstance(error, PeerError):
