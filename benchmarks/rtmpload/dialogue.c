@@ -26,7 +26,7 @@ static void go_live(struct session *session, bool emits)
 {
     struct load *load = session->load;
     session->live = true;
-    session->emits = emits;
+    session->emits = emits && !load->idle;
     if (session->role != ORIGIN)
         samples_add(&load->set_up, now_ns() - session->first_byte_at);
     if (!emits)
@@ -41,7 +41,8 @@ static void go_live(struct session *session, bool emits)
     send_tag(session, &tag);
     media_sequence_header(false, &tag);
     send_tag(session, &tag);
-    media_start(&session->media, session->role == ORIGIN ? load->emitters++ : session->number, load->sessions);
+    if (session->emits)
+        media_start(&session->media, session->role == ORIGIN ? load->emitters++ : session->number, load->sessions);
 }
 
 void dialogue_start(struct session *session)
@@ -123,7 +124,7 @@ static void client_command(struct session *session, const char *method, double t
         client_call(session, "_checkbw", NULL);
     } else if (strcmp(method, "onStatus") == 0 && !session->live &&
                (strcmp(code, "NetStream.Publish.Start") == 0 || strcmp(code, "NetStream.Play.Start") == 0)) {
-        go_live(session, session->role == PUBLISHER && !session->load->idle);
+        go_live(session, session->role == PUBLISHER);
     } else if (strcmp(method, "_error") == 0 || strcmp(method, "onStatus") == 0) {
         char level[16];
         amf_find_string(message->head, message->head_size, "level", level, sizeof level);

@@ -25,7 +25,7 @@ static const char USAGE[] =
     "  --name NAME    streams are called NAME-0, NAME-1, ... (bench)\n"
     "  --style STYLE  message: one write a message, as a network delivers it (default);\n"
     "                 ffmpeg: headers and payloads in writes of their own; obs: chunks of 4096 bytes, a write each\n"
-    "  --idle         publishers send no media\n"
+    "  --idle         publishers send metadata and sequence headers, and then nothing\n"
     "  --quick-ack    acknowledge at once during set-up, so that nobody's Nagle waits for it\n"
     "  --parallel N   how many sessions are set up at a time (16)\n"
     "  --origin PORT  also be the origin: on 127.0.0.1:PORT, take what is published and feed what is played\n";
