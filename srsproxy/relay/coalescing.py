@@ -49,6 +49,7 @@ class CoalescingHalf(PumpHalf):
     def __init__(
         self,
         coalescer: Coalescer,
+        now: float,
         source: socket.socket,
         sink: socket.socket,
         sink_transport: IStreamConnection,
@@ -56,7 +57,7 @@ class CoalescingHalf(PumpHalf):
     ) -> None:
         self._coalescer = coalescer
         self.reads = 0
-        self.counted_since = 0.0
+        self.counted_since = now
         super().__init__(coalescer, source, sink, sink_transport, observer)
 
     def pull(self) -> None:
@@ -89,7 +90,7 @@ class Coalescer:
         self, source: socket.socket, sink: socket.socket, sink_transport: IStreamConnection, observer: IRelayObserver
     ) -> CoalescingHalf:
         """As :meth:`Pump.relay`."""
-        return CoalescingHalf(self, source, sink, sink_transport, observer)
+        return CoalescingHalf(self, self._reactor.seconds(), source, sink, sink_transport, observer)
 
     def consider(self, half: CoalescingHalf) -> None:
         """The half has been read :data:`ENTRY_READS` times since it was considered or surveyed last."""

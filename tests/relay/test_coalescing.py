@@ -91,6 +91,13 @@ async def test_a_direction_that_becomes_fast_is_found() -> None:
 
 
 @in_reactor
+async def test_a_direction_is_judged_from_its_own_beginning() -> None:
+    async with Coalesced() as lines:
+        lines.clock.advance(1000)
+        await lines.fast_line()
+
+
+@in_reactor
 async def test_bulk_is_not_delayed() -> None:
     async with Coalesced() as lines:
         lines.bulk = True
