@@ -43,8 +43,6 @@ async def connect(reactor: Any, endpoint: Endpoint, protocol: Protocol, within: 
     """
     try:
         await client_endpoint(reactor, endpoint, within).connect(_OneProtocol(protocol))
-        # The endpoint's own protocol stands between the two, has done all it is for, and costs half a kilobyte.
-        protocol.transport.protocol = protocol
     except ConnectingCancelledError as error:
         raise CancelledError from error
     except (ConnectError, DNSLookupError, OSError, UnicodeError) as error:
