@@ -110,7 +110,9 @@ async def test_gstreamer_publishes_and_plays(tmp_path: Path) -> None:
         publisher = await running.run(*gstreamer_publisher(f"rtmp2sink location={running.url('g')}"))
         await running.proxy.read("publish __defaultVhost__/live/g: started")
         assert await codecs(reactor, running.url("g")) == MEDIA
-        play = f"gst-launch-1.0 rtmp2src location={running.url('g')} num-buffers=20 ! flvdemux ! h264parse ! fakesink"
+        # More than a second, so that a key frame is among them.
+        play = f"gst-launch-1.0 rtmp2src location={running.url('g')} num-buffers=150 ! flvdemux name=demux"
+        play += " demux.video ! queue ! h264parse ! fakesink demux.audio ! queue ! aacparse ! fakesink"
         player = await running.run(*play.split())
         assert await player.wait(30.0) == 0
         assert publisher.exit_code is None
