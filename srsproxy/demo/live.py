@@ -7,6 +7,7 @@ never more than :data:`MAX_WAITING` bytes wait for it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -35,7 +36,7 @@ def _size(frame: Message) -> int:
 
 
 @implementer(IPushProducer)
-class Player:
+class Player(ABC):
     """Gets the frames of a stream, with timestamps that begin at 0; subclasses write them.
 
     It is a producer for whatever it writes to, so that frames wait here while that has enough.
@@ -49,9 +50,9 @@ class Player:
         self._now = 0
         self._offset: int | None = None
 
+    @abstractmethod
     def write_frame(self, frame: Message, timestamp: int) -> None:
         """Write a frame. ``timestamp``: milliseconds in the player's own time."""
-        raise NotImplementedError
 
     def publish_ended(self) -> None:
         """The stream's publisher has gone. Another may come, whose time begins anew."""

@@ -12,6 +12,7 @@ Nobody needs the digest form of it: SRS, ffmpeg, librtmp and OBS all take the si
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from enum import Enum, auto
 from ipaddress import IPv4Address
 
@@ -50,7 +51,7 @@ def _packet_1(now_ms: int, random: bytes) -> bytes:
     return (now_ms & 0xFFFFFFFF).to_bytes(4, "big") + bytes(4) + random
 
 
-class _Handshake:
+class _Handshake(ABC):
     """Cuts the input into the pieces of a handshake. Holds at most one piece, and what one read brought beyond it."""
 
     def __init__(self, first: _Stage, now_ms: int, random: bytes) -> None:
@@ -103,9 +104,9 @@ class _Handshake:
                 self._expect(_Stage.DONE, 0)
         return b""
 
+    @abstractmethod
     def _answer(self, packet: bytes) -> bytes:
         """What to send when the peer's first packet is complete."""
-        raise NotImplementedError
 
 
 class ServerHandshake(_Handshake):
