@@ -29,16 +29,8 @@ from srsproxy.rtmp.message import Command, MessageType, encode_command, parse_co
 from srsproxy.rtmp.server import RtmpServer
 from srsproxy.rtmp.shared import Shared
 from srsproxy.stats import Stats
-from tests.rtmp_client import PATIENCE, RtmpTestClient
-
-
-async def until(reactor: Any, true: Any, what: str) -> None:
-    """Wait until ``true()``: looked at again whenever the reactor has gone round, for :data:`PATIENCE` seconds."""
-    begin = reactor.seconds()
-    while not true():
-        if reactor.seconds() - begin > PATIENCE:
-            raise AssertionError(f"not within {PATIENCE:g} s: {what}")
-        await deferLater(reactor, 0.001)
+from tests.asynchronous import until
+from tests.rtmp_client import RtmpTestClient
 
 
 @implementer(IHalfCloseableProtocol)

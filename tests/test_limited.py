@@ -11,8 +11,7 @@ from twisted.protocols.wire import Echo
 
 from srsproxy.limited import LimitedFactory
 from srsproxy.limits import ConnectionLimits
-from tests.asynchronous import in_reactor
-from tests.proxy import until
+from tests.asynchronous import in_reactor, until
 from tests.rtmp_client import RawClient
 
 

@@ -68,11 +68,6 @@ class OriginNegotiation:
         """The origin has completed its part of the handshake: it is alive and speaks RTMP."""
         return self._handshake is None
 
-    @property
-    def started(self) -> bool:
-        """The origin has accepted the stream."""
-        return self._started
-
     def start(self) -> bytes:
         """The first bytes for the origin."""
         return self._prefix + (self._handshake.start() if self._handshake is not None else b"")

@@ -11,8 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from srsproxy.demo import child
 from srsproxy.demo.child import Child, NoSuchProgram, find_program
-from tests.asynchronous import in_reactor
-from tests.proxy import until
+from tests.asynchronous import in_reactor, until
 
 PATIENCE = 20.0
 

@@ -10,9 +10,8 @@ import pytest
 from twisted.internet import reactor
 from twisted.internet.error import ConnectionRefusedError
 
-from tests.asynchronous import in_reactor
+from tests.asynchronous import in_reactor, until
 from tests.processes import free_port, http, ports_of, register, srsproxy, twistd
-from tests.proxy import until
 from tests.rtmp_client import RtmpTestClient, status_code
 
 ENDED = -signal.SIGTERM

@@ -11,9 +11,8 @@ from pathlib import Path
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 
-from tests.asynchronous import in_reactor
+from tests.asynchronous import in_reactor, until
 from tests.processes import NginxRtmp, Program, codecs, ports_of, publish_with_ffmpeg, register, srsproxy
-from tests.proxy import until
 
 MEDIA = {"h264", "aac"}
 

@@ -33,26 +33,19 @@ from srsproxy.interfaces import IRelayedHalf, IRelayObserver, IStreamConnection
 from srsproxy.relay.model import EndReason
 from srsproxy.relay.stream import StreamRelay, build_relay
 from srsproxy.transports import close_write, raw_socket
+from tests import asynchronous
 from tests.certificates import localhost_credentials, pem_of_certificate
 
 reactor: Any = installed_reactor
 
 WireT = TypeVar("WireT", bound="Wire")
 
-PATIENCE: Final = 20.0
-"""Seconds after which something awaited is taken for never coming."""
-
 KERNEL_BUFFER: Final = 64 * 1024
 """Bytes asked for each socket's two buffers, so that a stalled stream fills up soon; the kernel doubles it."""
 
 
-async def until(true: Callable[[], object], what: str) -> None:
-    """Wait until ``true()``, which is looked at again and again while the reactor runs."""
-    begin = reactor.seconds()
-    while not true():
-        if reactor.seconds() - begin > PATIENCE:
-            raise AssertionError(f"not within {PATIENCE:g} s: {what}, {true}")
-        await deferLater(reactor, 0.001)
+until: Final = functools.partial(asynchronous.until, reactor)
+"""Wait until something is true, see :func:`tests.asynchronous.until`."""
 
 
 async def turns(count: int = 20) -> None:

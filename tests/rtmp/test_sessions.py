@@ -20,8 +20,8 @@ from srsproxy.outcome import Outcome
 from srsproxy.rtmp.events import Action
 from srsproxy.rtmp.message import Message, MessageType, on_status
 from srsproxy.rtmp.session import RtmpClient
-from tests.asynchronous import in_reactor
-from tests.proxy import ProxyUnderTest, ScriptedOrigin, until
+from tests.asynchronous import in_reactor, until
+from tests.proxy import ProxyUnderTest, ScriptedOrigin
 from tests.rtmp_client import HANDSHAKE_SIZE, PeerClosed, RtmpTestClient, Style, is_media, status_code, status_of
 
 GROUP = 20
