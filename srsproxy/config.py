@@ -90,6 +90,7 @@ class Group(StrEnum):
     BALANCING = "Origins and balancing"
     DEFAULT_BACKEND = "Built-in origin, for debugging"
     RTMP = "RTMP"
+    HTTP = "HTTP streams and HLS"
     LIMITS = "Limits"
     RELAY = "Data plane"
 
@@ -261,6 +262,34 @@ class Settings:
         "off",
         SWITCH,
         "tell origins the client's address, by a prefix to the handshake that SRS understands",
+    )
+
+    http_request_timeout: float = _setting(
+        Group.HTTP, "10s", DURATION, "the head of a request must have arrived within this from its beginning"
+    )
+    http_idle_timeout: float = _setting(
+        Group.HTTP, "60s", DURATION, "a connection may wait for its next request for so long"
+    )
+    http_origin_timeout: float = _setting(
+        Group.HTTP, "10s", DURATION, "an origin must begin to answer a request for a file or a playlist within this"
+    )
+    http_wait_timeout: float = _setting(
+        Group.HTTP, "30s", DURATION, "a player that comes before the publisher waits for the stream for so long"
+    )
+    http_max_head_size: int = _setting(
+        Group.HTTP, "16384", whole("bytes", 1024, 2**20), "largest head of a request or an answer"
+    )
+    http_max_fields: int = _setting(Group.HTTP, "100", whole("fields", 8, 1000), "header fields of a head")
+    http_max_playlist_size: int = _setting(
+        Group.HTTP, "1048576", whole("bytes", 1024, 2**26), "largest HLS playlist, before and after decompression"
+    )
+    cluster_secret: str = _setting(
+        Group.HTTP,
+        "",
+        TEXT,
+        "the same at all proxies in front of one set of origins: it keys the tokens that lead an HLS viewer back to its "
+        "origin. If unset, each proxy draws its own at each start",
+        secret=True,
     )
 
     max_connections: int = _setting(Group.LIMITS, "0", whole("connections"), "connections of clients; 0 = no limit")

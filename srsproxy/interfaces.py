@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IConsumer, IPushProducer, ITCPTransport
@@ -36,6 +36,15 @@ class ILoadBalancer(Interface):
             use that origin).
         :raises LimitExceeded: the key is too long to be kept.
         """
+
+    def pinned(key: str, server: str, surface: Surface) -> Deferred[Origin | None]:
+        """The origin with this ``server`` for a client that was sent to it before, such as an HLS viewer; ``None`` if
+        it is not registered, does not announce ``surface``, or is down. Keeps the pick of ``key``, if there is one,
+        alive, wherever it points."""
+
+    def picked(keys: Sequence[str]) -> Deferred[str | None]:
+        """The first of these streams that has an origin, ``None`` if none has. Picks nothing and keeps nothing alive;
+        for names that could mean one stream or another."""
 
     def refresh(keys: Collection[str]) -> Deferred[None]:
         """Keep the picks of streams with running sessions from expiring as idle."""
@@ -77,10 +86,31 @@ class IRelayObserver(Interface):
         :meth:`IRelayedHalf.stop`, and never from within :meth:`IStreamRelay.relay`."""
 
 
+class IBoundary(Interface):
+    """Where, in what one relayed direction carries, a message ends. Has seen each byte before it is passed on, or has
+    declared it opaque; does no I/O."""
+
+    opaque = Attribute(
+        "How many of the next bytes belong to the message whatever they are (int); 0 if the next ones must be seen."
+    )
+    complete = Attribute("Whether the message has ended (bool). Then nothing more is shown to it.")
+
+    def skip(count: int) -> None:
+        """So many bytes, at most ``opaque``, went by unseen."""
+
+    def inspect(view: memoryview) -> int:
+        """These are the next bytes. Returns how many of them belong to the message: all, unless it ends among them. The
+        view is not kept.
+
+        :raises PeerError: they cannot belong to any message; none of them is to be passed on.
+        """
+
+
 class IRelayedHalf(Interface):
     """One relayed direction."""
 
     relayed = Attribute("Bytes handed to the sink so far (int).")
+    surplus = Attribute("Whether bytes beyond the boundary were read, and dropped (bool).")
 
     def stop() -> bytes:
         """End the relaying of this direction without closing anything. Returns what was read from the source and could
@@ -104,7 +134,13 @@ class IRelayedHalf(Interface):
 class IStreamRelay(Interface):
     """Moves the bytes of one direction, from one Twisted stream transport to another, knowing no protocol."""
 
-    def relay(source: IStreamConnection, sink: IStreamConnection, observer: IRelayObserver, bulk: bool) -> IRelayedHalf:
+    def relay(
+        source: IStreamConnection,
+        sink: IStreamConnection,
+        observer: IRelayObserver,
+        bulk: bool,
+        boundary: IBoundary | None = None,
+    ) -> IRelayedHalf:
         """Relay everything that arrives at ``source`` to ``sink``, after all that was written to ``sink`` before.
 
         The caller has paused ``source`` (``pauseProducing``) from within ``dataReceived`` or while nothing can arrive,
@@ -121,6 +157,9 @@ class IStreamRelay(Interface):
 
         :param bulk: the source is expected to hold much data at each read (an origin that plays), rather than small
             writes (an encoder that publishes).
+        :param boundary: if given and not complete, the half ends with ``EndReason.COMPLETE`` when the message is, and
+            all of it is with the sink; bytes beyond it that were read already are dropped, and the half's ``surplus``
+            says so. What the boundary does not accept ends the half with ``EndReason.MALFORMED``.
         """
 
     def close() -> None:

@@ -14,3 +14,9 @@ class EndReason(Enum):
 
     SINK_LOST = "sink-lost"
     """The sink's connection broke; bytes may be undelivered."""
+
+    COMPLETE = "complete"
+    """The boundary was reached: the sink has been given the whole message, and both connections live on."""
+
+    MALFORMED = "malformed"
+    """The source sent what its boundary does not accept; none of that was passed on."""
