@@ -1,0 +1,1 @@
+"""HTTP: streams, playlists and files of the origins."""
