@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 
 from twisted.internet.interfaces import IAddress
+
+from srsproxy.values import Network
 
 
 def client_address(peer: IAddress) -> str:
@@ -17,3 +20,12 @@ def client_address(peer: IAddress) -> str:
         return host
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)
+
+
+def is_within(address: str, networks: Iterable[Network]) -> bool:
+    """Whether an IP literal belongs to one of the networks; anything else does not."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks)

@@ -14,11 +14,12 @@ class Deadline:
     collector comes by.
     """
 
-    __slots__ = ("_call", "_clock")
+    __slots__ = ("_call", "_clock", "_missed", "_seconds", "_what")
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._call: IDelayedCall | None = None
+        self._missed: Callable[[str], None] | None = None
 
     def expect(self, what: str, seconds: float, missed: Callable[[str], None]) -> None:
         """Wait for this instead of whatever was waited for.
@@ -26,15 +27,21 @@ class Deadline:
         :param what: told if it does not happen, such as ``no RTMP handshake``.
         :param missed: called with what did not happen within how many seconds.
         """
-        self.cancel()
-        self._call = self._clock.callLater(seconds, self._expired, missed, f"{what} within {seconds:g} s")
+        self._what, self._seconds, self._missed = what, seconds, missed
+        if self._call is None:
+            self._call = self._clock.callLater(seconds, self._expired)
+        else:
+            self._call.reset(seconds)  # costs a fraction of a new one
 
     def cancel(self) -> None:
         """Wait for nothing."""
+        self._missed = None
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
 
-    def _expired(self, missed: Callable[[str], None], what: str) -> None:
+    def _expired(self) -> None:
         self._call = None
-        missed(what)
+        missed, self._missed = self._missed, None
+        if missed is not None:
+            missed(f"{self._what} within {self._seconds:g} s")

@@ -28,7 +28,12 @@ class _OneProtocol(Factory[Protocol]):
 
 
 def client_endpoint(reactor: Any, endpoint: Endpoint, timeout: float) -> IStreamClientEndpoint:
-    """IP literals are dialled directly: a look-up of one would cost a thread for nothing."""
+    """How to dial an origin's endpoint, in at most ``timeout`` seconds.
+
+    IP literals are dialled directly: a look-up of one would cost a thread for nothing.
+
+    IDNA does not fail here: hosts that it refuses make no :class:`Endpoint` of an origin.
+    """
     if ":" in endpoint.host:
         return TCP6ClientEndpoint(reactor, endpoint.host, endpoint.port, timeout)
     if endpoint.host.replace(".", "").isdigit():
@@ -36,14 +41,15 @@ def client_endpoint(reactor: Any, endpoint: Endpoint, timeout: float) -> IStream
     return HostnameEndpoint(reactor, endpoint.host.encode("idna"), endpoint.port, timeout)
 
 
-async def connect(reactor: Any, endpoint: Endpoint, protocol: Protocol, within: float) -> None:
-    """Connect ``protocol`` to ``endpoint`` in at most ``within`` seconds.
+async def connect(endpoint: IStreamClientEndpoint, name: str, protocol: Protocol) -> None:
+    """Connect ``protocol`` to ``endpoint``.
 
+    :param name: of the endpoint, for errors.
     :raises OriginUnreachable: with the reason as its cause.
     """
     try:
-        await client_endpoint(reactor, endpoint, within).connect(_OneProtocol(protocol))
+        await endpoint.connect(_OneProtocol(protocol))
     except ConnectingCancelledError as error:
         raise CancelledError from error
-    except (ConnectError, DNSLookupError, OSError, UnicodeError) as error:
-        raise OriginUnreachable(f"connect origin {endpoint}") from error
+    except (ConnectError, DNSLookupError, OSError) as error:
+        raise OriginUnreachable(f"connect origin {name}") from error

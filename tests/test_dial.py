@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from srsproxy.balancer.model import Endpoint
-from srsproxy.dial import connect
+from srsproxy.dial import client_endpoint, connect
 from srsproxy.errors import OriginUnreachable, describe
 
 
@@ -45,7 +45,7 @@ class Resolver:
 
 
 def dial(reactor: MemoryReactorClock, endpoint: Endpoint) -> Deferred[None]:
-    return Deferred.fromCoroutine(connect(reactor, endpoint, Protocol(), 3.0))
+    return Deferred.fromCoroutine(connect(client_endpoint(reactor, endpoint, 3.0), str(endpoint), Protocol()))
 
 
 @pytest.mark.parametrize("host", ["192.0.2.7", "2001:db8::7"])

@@ -30,7 +30,7 @@ from srsproxy.errors import (
 )
 from srsproxy.interfaces import IRelayedHalf, IRelayObserver, IStreamConnection
 from srsproxy.limits import Admission, Rate
-from srsproxy.log import ContextLogger
+from srsproxy.log import ContextLogger, new_context_id
 from srsproxy.outcome import Outcome
 from srsproxy.relay.model import EndReason
 from srsproxy.rtmp import events
@@ -93,7 +93,7 @@ class RtmpClient(Protocol):
 
     def connectionMade(self) -> None:
         address = client_address(self.transport.getPeer())
-        self.session = self._shared.open_session(address)
+        self.session = self._shared.sessions.open(SOURCE, new_context_id(), address)
         self._negotiation = self._shared.client_negotiation(address)
         self._admission = Admission(self._shared.limits, address)
         self._deadline = Deadline(self._shared.reactor)
@@ -425,7 +425,7 @@ class RtmpClient(Protocol):
             return
         self._deadline.cancel()
         self._stop_relay()
-        self._shared.close_session(self.session, outcome, error)
+        self._shared.sessions.close(self.session, outcome, error)
         routing, self._routing = self._routing, None
         if routing is not None:
             routing.cancel()

@@ -13,7 +13,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from srsproxy.balancer.model import Endpoint
-from srsproxy.dial import connect
+from srsproxy.dial import client_endpoint, connect
 from srsproxy.errors import DeadlineExceeded, OriginRejected, OriginUnreachable, PeerError, SrsProxyError
 from srsproxy.interfaces import IRelayedHalf, IStreamConnection
 from srsproxy.rtmp.events import OriginEvent, OriginReady
@@ -67,7 +67,7 @@ class Upstream(Protocol):
         greeted: Deferred[None] = Deferred()
         ready: Deferred[None] = Deferred()
         self._greeted, self._ready = greeted, ready
-        await connect(reactor, endpoint, self, connect_timeout)
+        await connect(client_endpoint(reactor, endpoint, connect_timeout), self.name, self)
         opened = False
         try:
             try:
