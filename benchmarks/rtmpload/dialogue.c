@@ -48,6 +48,8 @@ static void go_live(struct session *session, bool emits)
 void dialogue_start(struct session *session)
 {
     struct amf command;
+    char tc_url[64];
+    snprintf(tc_url, sizeof tc_url, "rtmp://%s/live", session->load->authority);
     if (session->style->chunk_size_first)
         send_chunk_size(session);
     amf_command(&command, "connect", session->transaction = CONNECT);
@@ -61,7 +63,7 @@ void dialogue_start(struct session *session)
     amf_key(&command, "flashVer");
     amf_string(&command, session->role == PUBLISHER ? "FMLE/3.0 (compatible; rtmpload)" : "LNX 9,0,124,2");
     amf_key(&command, "tcUrl");
-    amf_string(&command, session->load->tc_url);
+    amf_string(&command, tc_url);
     amf_object_end(&command);
     send_command(session, 0, COMMAND_CHUNKS, NO_STREAM, &command);
     if (!session->style->chunk_size_first)

@@ -1,4 +1,4 @@
-/* rtmpload: RTMP publishers or players, and if asked the origin that they meet, in one thread.
+/* rtmpload: publishers or players of RTMP, or players of HTTP-FLV, and if asked the origin they meet, in one thread.
  *
  * Standard output carries one JSON object a line: "ready" when all sessions are live, "report" when asked, "error" before
  * the process ends because of one. Standard input takes the lines "mark" (counting starts anew) and "report"; its end
@@ -25,6 +25,7 @@ static const char USAGE[] =
     "  --name NAME    streams are called NAME-0, NAME-1, ... (bench)\n"
     "  --style STYLE  message: one write a message, as a network delivers it (default);\n"
     "                 ffmpeg: headers and payloads in writes of their own; obs: chunks of 4096 bytes, a write each\n"
+    "  --http         HTTP-FLV instead of RTMP: players only; an origin that sends FLV as SRS does\n"
     "  --idle         publishers send metadata and sequence headers, and then nothing\n"
     "  --quick-ack    acknowledge at once during set-up, so that nobody's Nagle waits for it\n"
     "  --parallel N   how many sessions are set up at a time (16)\n"
@@ -46,7 +47,7 @@ static size_t heap_size, heap_capacity;
 
 static uint64_t due(size_t index)
 {
-    return media_due(&heap[index]->media);
+    return session_due(heap[index]);
 }
 
 static void swap(size_t left, size_t right)
@@ -119,17 +120,29 @@ static void mark(void)
 {
     struct counters before = load.counters;
     before.latency.count = 0;
+    for (unsigned i = 0; i < load.sessions; i++)
+        if (load.clients[i])
+            load.clients[i]->received_before = load.clients[i]->received;
     load.counters = (struct counters){.since = now_ns(), .closed = before.closed, .latency = before.latency};
 }
 
 static void report(void)
 {
     struct counters *counters = &load.counters;
+    uint64_t least = UINT64_MAX;
+    for (unsigned i = 0; i < load.sessions; i++) {
+        const struct session *session = load.clients[i];
+        uint64_t received = session ? session->received - session->received_before : 0;
+        if (received < least)
+            least = received;
+    }
     printf("{\"event\": \"report\", \"seconds\": %.3f, \"sent_bytes\": %llu, \"received_bytes\": %llu, "
-           "\"sent_messages\": %llu, \"late_messages\": %llu, \"closed\": %llu, \"latency\": ",
+           "\"least_received_bytes\": %llu, \"sent_messages\": %llu, \"late_messages\": %llu, \"closed\": %llu, "
+           "\"latency\": ",
            (double)(now_ns() - counters->since) / NS_PER_SECOND, (unsigned long long)counters->sent_bytes,
-           (unsigned long long)counters->received_bytes, (unsigned long long)counters->sent_messages,
-           (unsigned long long)counters->late_messages, (unsigned long long)counters->closed);
+           (unsigned long long)counters->received_bytes, (unsigned long long)least,
+           (unsigned long long)counters->sent_messages, (unsigned long long)counters->late_messages,
+           (unsigned long long)counters->closed);
     samples_print(&counters->latency);
     printf("}\n");
 }
@@ -258,7 +271,7 @@ static void parse_target(char *text)
     load.target.sin_port = htons((uint16_t)parse_number("--target port", colon + 1, 65535));
     if (inet_pton(AF_INET, text, &load.target.sin_addr) != 1)
         die("--target %s: not an IPv4 address", text);
-    snprintf(load.tc_url, sizeof load.tc_url, "rtmp://%s:%s/live", text, colon + 1);
+    snprintf(load.authority, sizeof load.authority, "%s:%s", text, colon + 1);
 }
 
 static void listen_on(unsigned port)
@@ -275,13 +288,14 @@ static void listen_on(unsigned port)
 
 static void parse_options(int argc, char **argv)
 {
-    enum { TARGET, SESSIONS, STREAMS, NAME, STYLE, IDLE, QUICK_ACK, PARALLEL, ORIGIN_PORT };
+    enum { TARGET, SESSIONS, STREAMS, NAME, STYLE, HTTP, IDLE, QUICK_ACK, PARALLEL, ORIGIN_PORT };
     static const struct option options[] = {
         {"target", required_argument, NULL, TARGET},     {"sessions", required_argument, NULL, SESSIONS},
         {"streams", required_argument, NULL, STREAMS},   {"name", required_argument, NULL, NAME},
-        {"style", required_argument, NULL, STYLE},       {"idle", no_argument, NULL, IDLE},
-        {"quick-ack", no_argument, NULL, QUICK_ACK},     {"parallel", required_argument, NULL, PARALLEL},
-        {"origin", required_argument, NULL, ORIGIN_PORT}, {NULL, 0, NULL, 0},
+        {"style", required_argument, NULL, STYLE},       {"http", no_argument, NULL, HTTP},
+        {"idle", no_argument, NULL, IDLE},               {"quick-ack", no_argument, NULL, QUICK_ACK},
+        {"parallel", required_argument, NULL, PARALLEL}, {"origin", required_argument, NULL, ORIGIN_PORT},
+        {NULL, 0, NULL, 0},
     };
     load.name = "bench";
     style = find_style("message");
@@ -292,6 +306,7 @@ static void parse_options(int argc, char **argv)
         case STREAMS: load.streams = parse_number("--streams", optarg, 100000); break;
         case NAME: load.name = optarg; break;
         case STYLE: style = find_style(optarg); break;
+        case HTTP: load.http = true; break;
         case IDLE: load.idle = true; break;
         case QUICK_ACK: load.quick_ack = true; break;
         case PARALLEL: parallel = parse_number("--parallel", optarg, 100000); break;
@@ -301,13 +316,16 @@ static void parse_options(int argc, char **argv)
     }
     const char *mode = optind + 1 == argc ? argv[optind] : "";
     bool plays = strcmp(mode, "play") == 0;
-    if ((!plays && strcmp(mode, "publish") != 0) || !load.target.sin_port || !load.sessions || !style) {
+    if ((!plays && strcmp(mode, "publish") != 0) || !load.target.sin_port || !load.sessions || !style ||
+        (load.http && !plays)) {
         fputs(USAGE, stderr);
         exit(2);
     }
     role = plays ? PLAYER : PUBLISHER;
     if (!load.streams)
         load.streams = load.sessions;
+    load.clients = reallocate(NULL, load.sessions * sizeof *load.clients);
+    memset(load.clients, 0, load.sessions * sizeof *load.clients);
 }
 
 int main(int argc, char **argv)

@@ -23,6 +23,7 @@ static const uint8_t AAC_CONFIGURATION[] = {0x12, 0x10};
 static const char STAMP_MARK[] = {'r', 't', 'm', 'p', 'l', 'o', 'a', 'd'};
 #define STAMP_OFFSET 10 /* 5 bytes of AVC video tag header, 4 of NAL unit length, 1 of NAL unit header */
 #define STAMP_DIGITS 16
+_Static_assert(STAMP_REACH == STAMP_OFFSET + sizeof STAMP_MARK + STAMP_DIGITS, "the header says how much to keep");
 
 /* What all frames are filled with: a NAL unit may not hold 00 00 0x, so let it be anything but zeros. */
 static uint8_t filler[KEY_FRAME_BYTES];
@@ -137,7 +138,7 @@ void media_metadata(struct amf *out)
 
 uint64_t media_stamp(const uint8_t *data, size_t size)
 {
-    if (size < STAMP_OFFSET + sizeof STAMP_MARK + STAMP_DIGITS || data[1] != AVC_NALU)
+    if (size < STAMP_REACH || data[1] != AVC_NALU)
         return 0;
     data += STAMP_OFFSET;
     if (memcmp(data, STAMP_MARK, sizeof STAMP_MARK) != 0)

@@ -49,6 +49,9 @@ void media_next(struct media *media, uint64_t stamp, struct tag *tag);
 void media_metadata(struct amf *out);
 void media_sequence_header(bool video, struct tag *tag);
 
+/* A stamp is within so many bytes of the start of a video message. */
+#define STAMP_REACH 34
+
 /* The stamp in a received video message; 0 if it has none. */
 uint64_t media_stamp(const uint8_t *data, size_t size);
 

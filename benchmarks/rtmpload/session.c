@@ -65,6 +65,7 @@ struct session *session_connect(struct load *load, enum role role, unsigned numb
         die("socket: %s", strerror(errno));
     struct session *session = new_session(load, role, fd, style);
     session->number = number;
+    load->clients[number] = session;
     if (connect(fd, (struct sockaddr *)&load->target, sizeof load->target) < 0 && errno != EINPROGRESS)
         die("connect: %s", strerror(errno));
     watch(session, EPOLL_CTL_ADD, true);
@@ -81,10 +82,17 @@ struct session *session_accepted(struct load *load, int fd)
 
 void session_close(struct session *session)
 {
+    if (session->role != ORIGIN)
+        session->load->clients[session->number] = NULL;
     close(session->fd);
     free(session->handshake);
     free(session->unsent);
     free(session);
+}
+
+uint64_t session_due(const struct session *session)
+{
+    return session->load->http ? session->batch_due : media_due(&session->media);
 }
 
 bool session_emit(struct session *session, uint64_t now)
@@ -94,16 +102,21 @@ bool session_emit(struct session *session, uint64_t now)
         return false;
     }
     struct counters *counters = &session->load->counters;
-    uint64_t due = media_due(&session->media);
-    struct tag tag;
+    uint64_t due = session_due(session);
     /* A frame that waited for the relay is as old as its due time; that the generator itself was late is not the
      * relay's fault. */
-    media_next(&session->media, session->blocked ? due : now_ns(), &tag);
+    uint64_t stamp = session->blocked ? due : now_ns();
     session->blocked = false;
     counters->sent_messages++;
     if (now - due > LATE_NS)
         counters->late_messages++;
-    send_tag(session, &tag);
+    if (session->load->http) {
+        flv_send_batch(session, stamp);
+    } else {
+        struct tag tag;
+        media_next(&session->media, stamp, &tag);
+        send_tag(session, &tag);
+    }
     return true;
 }
 
@@ -150,25 +163,8 @@ static size_t take_handshake(struct session *session, const uint8_t *data, size_
     return used;
 }
 
-void session_readable(struct session *session)
+static void take_rtmp(struct session *session, const uint8_t *data, size_t size)
 {
-    static uint8_t buffer[RECEIVE_BYTES];
-    ssize_t result = recv(session->fd, buffer, sizeof buffer, 0);
-    if (result <= 0) {
-        if (result == 0)
-            session_fail(session, "the peer closed the connection");
-        else if (errno != EAGAIN)
-            session_fail(session, strerror(errno));
-        return;
-    }
-    if (session->load->quick_ack && session->role != ORIGIN && !session->live) {
-        int on = 1; /* lasts for some segments only */
-        setsockopt(session->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
-    }
-    const uint8_t *data = buffer;
-    size_t size = (size_t)result;
-    session->received += size;
-    session->load->counters.received_bytes += size;
     if (session->stage == HANDSHAKING) {
         size_t used = take_handshake(session, data, size);
         data += used;
@@ -185,6 +181,29 @@ void session_readable(struct session *session)
     }
 }
 
+void session_readable(struct session *session)
+{
+    static uint8_t buffer[RECEIVE_BYTES];
+    ssize_t result = recv(session->fd, buffer, sizeof buffer, 0);
+    if (result <= 0) {
+        if (result == 0)
+            session_fail(session, "the peer closed the connection");
+        else if (errno != EAGAIN)
+            session_fail(session, strerror(errno));
+        return;
+    }
+    if (session->load->quick_ack && session->role != ORIGIN && !session->live) {
+        int on = 1; /* lasts for some segments only */
+        setsockopt(session->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
+    }
+    session->received += (uint64_t)result;
+    session->load->counters.received_bytes += (uint64_t)result;
+    if (session->load->http)
+        flv_receive(session, buffer, (size_t)result);
+    else
+        take_rtmp(session, buffer, (size_t)result);
+}
+
 static void connected(struct session *session)
 {
     int error = 0;
@@ -199,6 +218,10 @@ static void connected(struct session *session)
     memset(c0_c1 + 9, 0x5a, sizeof c0_c1 - 9);
     session->stage = HANDSHAKING;
     session->first_byte_at = now_ns();
+    if (session->load->http) {
+        flv_request(session);
+        return;
+    }
     send_bytes(session, c0_c1, sizeof c0_c1);
 }
 

@@ -1,4 +1,4 @@
-/* One RTMP connection: a publisher or player that behaves like ffmpeg, or the origin's side of either.
+/* One connection: an RTMP publisher or player that behaves like ffmpeg, or an HTTP-FLV player, or the origin's side.
  *
  * The dialogue ends when the session is live: a publisher (or the origin of a player) then emits media when session_emit()
  * is called; a player (or the origin of a publisher) measures the media that it receives. */
@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "chunk.h"
+#include "flv.h"
 #include "measure.h"
 #include "media.h"
 
@@ -35,12 +36,14 @@ const struct style *find_style(const char *name);
 struct load {
     int epoll;
     struct sockaddr_in target;
-    char tc_url[64];
+    char authority[32]; /* the target as text, HOST:PORT */
     const char *name;     /* streams are called <name>-<number> */
     unsigned sessions;
     unsigned streams;     /* how many names there are: player i plays stream i modulo this */
+    bool http;            /* HTTP-FLV instead of RTMP: players only */
     bool idle;            /* publishers send no media at all */
     bool quick_ack;       /* clients acknowledge at once what they receive during the dialogue */
+    struct session **clients; /* by number; NULL before they have begun to connect, and when they have closed */
     unsigned emitters;    /* origin sessions that were given a schedule so far */
     struct samples set_up; /* from a client's first byte to the answer that makes it live */
     struct counters counters;
@@ -64,7 +67,9 @@ struct session {
     uint64_t first_byte_at;
 
     struct chunk_reader reader;
+    struct flv_reader flv;
     uint64_t received;
+    uint64_t received_before; /* the mark */
     uint64_t acknowledged;
     uint32_t out_chunk_size;
     int transaction;   /* id of the latest command */
@@ -76,6 +81,7 @@ struct session {
     size_t unsent_size;
     bool blocked; /* a frame became due while earlier bytes were unsent */
     struct media media;
+    uint64_t batch_due; /* HTTP: when the frames before that are sent, all at once */
 };
 
 /* Starts to connect to the target. */
@@ -91,8 +97,11 @@ void session_fail(struct session *session, const char *problem);
 void session_readable(struct session *session);
 void session_writable(struct session *session);
 
-/* Sends the frame that is due. False if earlier bytes are still unsent: then the session is blocked, and can be asked
- * again once it is not. */
+/* When the session has something to send, in now_ns() time. */
+uint64_t session_due(const struct session *session);
+
+/* Sends the frame, or the batch, that is due. False if earlier bytes are still unsent: then the session is blocked, and
+ * can be asked again once it is not. */
 bool session_emit(struct session *session, uint64_t now);
 
 void session_close(struct session *session);
