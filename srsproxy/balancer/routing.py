@@ -20,24 +20,27 @@ async def reach_origin(
     surface: Surface,
     attempt: Attempt[T],
     failed: Callable[[OriginUnreachable], None],
+    first: Origin | None = None,
 ) -> T:
     """Let ``attempt`` connect to the origin of the stream; one that cannot be reached is reported, and the next tried.
 
     :param attempt: tries one endpoint; raises :class:`OriginUnreachable` to have the next one tried, of this origin and
         then of another. Any other error ends it.
     :param failed: told of each origin that could not be reached although another may be.
+    :param first: tried before those that the balancer picks.
     :raises NoOrigin: none is registered for this surface.
     :raises OriginUnreachable: all of them were tried in vain; the text is that of the last.
     """
     tried: dict[str, OriginUnreachable] = {}
     while True:
         try:
-            origin = await balancer.pick(key, surface, tried.keys())
+            origin = first or await balancer.pick(key, surface, tried.keys())
         except NoOrigin:
             if not tried:
                 raise
             last = describe(list(tried.values())[-1])
             raise OriginUnreachable(f"none of {len(tried)} origins could be reached, at last {last}") from None
+        first = None
         try:
             result = await _first_endpoint(origin, surface, attempt)
         except OriginUnreachable as error:

@@ -9,13 +9,14 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from srsproxy.address import client_address
 from srsproxy.balancer.model import Endpoint, Origin, Surface
 from srsproxy.balancer.routing import reach_origin
+from srsproxy.clients import Client
 from srsproxy.deadline import Deadline
 from srsproxy.errors import (
     DeadlineExceeded,
@@ -64,7 +65,7 @@ HALF_CLOSE_TIMEOUT = 5.0
 
 
 @implementer(IRelayObserver)
-class RtmpClient(Protocol):
+class RtmpClient(Client):
     """See the module's text.
 
     :param gone: called with this client when its connection is gone.
@@ -393,9 +394,15 @@ class RtmpClient(Protocol):
         else:
             self._fail(DeadlineExceeded(what))
 
-    def shut_down(self, outcome: Outcome) -> None:
+    def finish(self) -> None:
+        """The proxy is to end. Who has not named a stream has nothing to finish."""
+        if self.session.key is None:
+            self._finish(Outcome.REFUSED)
+            self.transport.abortConnection()
+
+    def shut_down(self) -> None:
         """The proxy ends: so does this session, now."""
-        self._finish(outcome)
+        self._finish(Outcome.SHUTDOWN)
         self.transport.abortConnection()
 
     def _fail(self, error: BaseException | Failure) -> None:

@@ -1,0 +1,20 @@
+"""The HTTP server: accepts clients, and ends them when the proxy ends."""
+
+from __future__ import annotations
+
+from srsproxy.clients import ClientFactory
+from srsproxy.http.client import HttpClient
+from srsproxy.http.shared import SOURCE, Shared
+
+
+class HttpServer(ClientFactory[HttpClient]):
+    """Protocol factory of HTTP clients."""
+
+    name = SOURCE
+
+    def __init__(self, shared: Shared) -> None:
+        super().__init__()
+        self._shared = shared
+
+    def new_client(self) -> HttpClient:
+        return HttpClient(self._shared, self.gone)
