@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PLAYERS := tests/browser/node_modules
 # nginx and haproxy are there, also for those who are not root
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -15,7 +16,7 @@ export PYTHON
 demo: $(VENV)/.installed $(VENV)/.media
 	$(BIN)/python -m srsproxy.demo
 
-test: lint $(VENV)/.installed $(VENV)/.media
+test: lint $(VENV)/.installed $(VENV)/.media $(VENV)/.browser $(PLAYERS)/.installed
 	$(BIN)/pytest
 
 lint: $(VENV)/.installed
@@ -29,7 +30,7 @@ bench: $(VENV)/.installed $(VENV)/.media $(VENV)/.bench
 
 # Everything that these targets made, but no settings and no logs.
 clean:
-	rm -rf $(VENV) build dist srsproxy.egg-info benchmarks/build
+	rm -rf $(VENV) $(PLAYERS) build dist srsproxy.egg-info benchmarks/build
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -f twisted/plugins/dropin.cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
@@ -42,7 +43,12 @@ $(VENV)/.installed: setup.py pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
-# Packages for: media (tests and demo), bench.
-$(VENV)/.media $(VENV)/.bench: $(VENV)/.%: tools/debian-packages | $(BIN)/python
+# The players of the browser tests: exactly those of the lock file.
+$(PLAYERS)/.installed: tests/browser/package.json tests/browser/package-lock.json | $(VENV)/.browser
+	cd tests/browser && npm ci
+	touch $@
+
+# Packages for: media (tests and demo), browser (tests), bench.
+$(VENV)/.media $(VENV)/.browser $(VENV)/.bench: $(VENV)/.%: tools/debian-packages | $(BIN)/python
 	tools/debian-packages $*
 	touch $@

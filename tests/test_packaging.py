@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ SITE_PACKAGES = Path(sysconfig.get_path("purelib"))
 
 # Not for installation, and much of it large.
 NOT_SOURCE = shutil.ignore_patterns(
-    ".*", "__pycache__", "build", "dist", "*.egg-info", "dropin.cache", "results", "captures"
+    ".*", "__pycache__", "build", "dist", "*.egg-info", "dropin.cache", "results", "captures", "node_modules"
 )
 TWISTD = "from twisted.scripts.twistd import run; run()"
 IMPORT_ALL = """
@@ -138,6 +139,15 @@ def test_twisted_is_as_before_after_uninstalling(environment: Environment, wheel
 
 def test_importing_the_package_imports_no_reactor(tmp_path: Path) -> None:
     run(sys.executable, "-c", IMPORT_ALL, cwd=tmp_path)
+
+
+def test_the_players_of_the_browser_tests_are_pinned_and_no_registry_is_named() -> None:
+    folder = ROOT / "tests/browser"
+    wanted = json.loads((folder / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    locked = json.loads((folder / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    assert {name: locked[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+    installed = [package for path, package in locked.items() if path]
+    assert all("integrity" in package and "resolved" not in package for package in installed)
 
 
 def test_plugin_folder_is_no_package_of_ours() -> None:
