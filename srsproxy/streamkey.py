@@ -21,6 +21,7 @@ DEFAULT_APP = "__defaultApp__"
 
 _PARAM_SEPARATOR = re.compile("&&|[=,&;]")
 _QUERY_OR_FRAGMENT = re.compile("[?#]")
+_SLASHES = re.compile("//+")
 _BLANKS = str.maketrans("", "", " \r\n\t")
 _MAX_PORT = 65535
 _TOLD = 200
@@ -156,3 +157,26 @@ def from_rtmp(tc_url: str, stream: str, vhosts: frozenset[str]) -> StreamKey:
         raise PeerError(f"tcUrl {tc_url[:_TOLD]!r} with stream name {stream[:_TOLD]!r} names no stream")
     app, _, name = f"{app}/{strip_extension(name)}".rpartition("/")
     return StreamKey(fold_vhost(reading.vhost, vhosts), app, name)
+
+
+def from_http(host: str, path: str, params: Mapping[str, str], vhosts: frozenset[str]) -> StreamKey:
+    """The stream that an HTTP client means by ``/app/stream.flv``, or by the name of a playlist.
+
+    Unlike RTMP, ``vhost=__defaultVhost__`` goes before the host here too. Parameters ``app`` and ``stream`` mean
+    nothing. A path without an app gets the app that RTMP gives to a tcUrl without one. Repeated slashes count as one:
+    playlists are files, which SRS finds so, and as a live stream it knows none of that name, whoever is asked.
+
+    :param host: the host name that the client asked for, without the port.
+    :param path: the path as it stands in the request, with its leading slash.
+    :param params: the parameters of the query, as :func:`split_params` has them.
+    :param vhosts: as for :func:`fold_vhost`.
+    :raises PeerError: no stream is named.
+    """
+    if "//" in path:
+        path = _SLASHES.sub("/", path)
+    app, _, name = path.removeprefix("/").rpartition("/")
+    stream = strip_extension(name)
+    if not stream:
+        raise PeerError(f"the path {path[:_TOLD]!r} names no stream")
+    requested = params.get("vhost") or params.get("domain") or host
+    return StreamKey(fold_vhost(requested, vhosts), app or DEFAULT_APP, stream)

@@ -13,6 +13,7 @@ from srsproxy.streamkey import (
     DEFAULT_VHOST,
     StreamKey,
     fold_vhost,
+    from_http,
     from_rtmp,
     requested_vhost,
     split_params,
@@ -293,3 +294,90 @@ def test_a_long_hostile_name_takes_little_time() -> None:
         for tc_url, stream in ((LIVE + many, "s"), (LIVE, many), ("rtmp://" + many, "s"), (many, many)):
             key_of(tc_url, stream)
     assert process_time() - start < 10
+
+
+# HTTP: the table of wire-facts 1.3, row by row, and what else was tried. The host is without its port here.
+HTTP = [
+    ("test.com", "/live/s.flv", "", "test.com/live/s"),
+    ("127.0.0.1", "/live/s.flv", "vhost=test.com", "test.com/live/s"),
+    ("127.0.0.1", "/live/s.flv", "domain=test.com", "test.com/live/s"),
+    ("unknown.org", "/live/s.flv", "", "/live/s"),
+    ("127.0.0.1", "/live/s.flv", "app=o&stream=z", "/live/s"),
+    ("test.com", "/live/s.flv", "app=o&stream=z", "test.com/live/s"),
+    ("127.0.0.1", "/live/a%20b.flv", "", "/live/a%20b"),
+    ("", "/live/s.flv", "", "/live/s"),
+    # every extension is dropped, but only one
+    *(("", f"/live/s.{extension}", "", "/live/s") for extension in ("ts", "aac", "mp3", "m3u8", "FLV")),
+    ("", "/live/a.b.flv", "", "/live/a.b"),
+    ("", "/live.x/s", "", "/live.x/s"),
+    # case
+    ("TEST.com", "/live/s.flv", "", "/live/s"),
+    ("", "/live/s.flv", "vhost=TEST.com", "/live/s"),
+    ("", "/live/s.flv", "Vhost=test.com", "/live/s"),
+    ("", "/Live/S.flv", "", "/Live/S"),
+    # which parameter counts; __defaultVhost__ does, as it does not in RTMP
+    ("test.com", "/live/s.flv", "vhost=__defaultVhost__", "/live/s"),
+    ("test.com", "/live/s.flv", "domain=__defaultVhost__", "/live/s"),
+    ("test.com", "/live/s.flv", "vhost=", "test.com/live/s"),
+    ("test.com", "/live/s.flv", "vhost=unknown", "/live/s"),
+    ("test.com", "/live/s.flv", "domain=unknown", "/live/s"),
+    ("", "/live/s.flv", "vhost=&domain=test.com", "test.com/live/s"),
+    ("", "/live/s.flv", "vhost=x&domain=test.com", "/live/s"),
+    ("", "/live/s.flv", "vhost=__defaultVhost__&domain=test.com", "/live/s"),
+    ("", "/live/s.flv", "vhost=x&vhost=test.com", "test.com/live/s"),
+    ("", "/live/s.flv", "vhost=test.com&vhost=x", "/live/s"),
+    ("", "/live/s.flv", "vhost=/test.com/", "/live/s"),
+    ("", "/live/s.flv", "vhost=test.com:80", "/live/s"),
+    # how a query is split
+    ("", "/live/s.flv", "a=1;vhost=test.com", "test.com/live/s"),
+    ("", "/live/s.flv", "a=1,vhost=test.com", "test.com/live/s"),
+    ("", "/live/s.flv", "a=1&&vhost=test.com", "test.com/live/s"),
+    ("", "/live/s.flv", "a=&vhost=test.com", "test.com/live/s"),
+    ("", "/live/s.flv", "a&vhost=test.com", "/live/s"),
+    ("", "/live/s.flv", "&vhost=test.com", "/live/s"),
+    ("", "/live/s.flv", "a=b=c&vhost=test.com", "/live/s"),
+    ("", "/live/s.flv", "?vhost=test.com", "/live/s"),
+    ("", "/live/s.flv", "a=1?vhost=test.com", "/live/s"),
+    ("", "/live/s.flv", "vhost=test.com?a=1", "/live/s"),
+    ("", "/live/s.flv", "vhost=t%65st.com", "/live/s"),
+    # paths of another depth than SRS's templates have
+    ("", "/live/show/x.flv", "", "/live/show/x"),
+    ("", "/x.flv", "", "/__defaultApp__/x"),
+    ("", "//x.flv", "", "/__defaultApp__/x"),
+    ("", "//live/x.flv", "", "/live/x"),
+    ("", "/live///x.m3u8", "", "/live/x"),
+    ("", "/test.com/live/x.flv", "", "/test.com/live/x"),
+    # what names no stream
+    ("", "", "", REFUSED),
+    ("", "/", "", REFUSED),
+    ("", "/live/", "", REFUSED),
+    ("", "/live/.flv", "", REFUSED),
+]
+
+
+@pytest.mark.parametrize(("host", "path", "query", "expected"), HTTP)
+def test_the_stream_of_a_path(host: str, path: str, query: str, expected: str) -> None:
+    try:
+        key = str(from_http(host, path, split_params(query), VHOSTS)).removeprefix(DEFAULT_VHOST)
+    except PeerError:
+        key = REFUSED
+    assert key == expected
+
+
+@given(st.text(), st.lists(st.sampled_from(_WORDS)).map("".join) | st.text(), st.text())
+def test_any_path_gives_a_key_or_a_peer_error(host: str, path: str, query: str) -> None:
+    try:
+        key = from_http(host, path, split_params(query), VHOSTS)
+    except PeerError:
+        return
+    assert key.vhost in {DEFAULT_VHOST, *VHOSTS}
+    assert key.app
+    assert key.stream
+    assert "/" not in key.stream
+
+
+@given(st.lists(st.from_regex("[ab-][ab.-]*", fullmatch=True), min_size=2, max_size=4))
+def test_a_path_has_the_key_of_the_stream_that_was_published_over_rtmp(parts: list[str]) -> None:
+    path = "/".join(parts)
+    published = from_rtmp(f"rtmp://127.0.0.1/{parts[0]}", f"{path.partition('/')[2]}.x", VHOSTS)
+    assert from_http("127.0.0.1", f"/{path}.flv", {}, VHOSTS) == published
