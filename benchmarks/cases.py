@@ -6,12 +6,14 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.hls import hls_origin, playable, run_wrk
 from benchmarks.load import Load, Report
 from benchmarks.processes import Address, free_addresses
-from benchmarks.relays import Relay, RelayName
+from benchmarks.relays import Origin, Protocol, Relay, RelayName, Running
 from benchmarks.usage import Usage, resident_kilobytes
 
 Metrics = dict[str, float]
@@ -20,7 +22,7 @@ Metrics = dict[str, float]
 WARM_UP = 3.0
 """Seconds from the last session's set-up to the measurement: all streams have started within one GOP of 2 s."""
 PLAYED_STREAMS = 10
-"""Streams that the players of the case ``play`` share."""
+"""Streams that the players of the cases ``play`` and ``flv`` share at a given origin."""
 SET_UPS = 50
 """Publishers that are set up one after the other. An origin may close a publisher that sends no media after 20 s, so
 all of them must fit in there, at 50 ms and more each."""
@@ -28,6 +30,10 @@ IDLE_BASE = 100
 """Sessions that are there before memory is first read, so that what is allocated once is not counted."""
 SETTLE = 1.0
 """Seconds for memory to be as it stays."""
+SMALL_SEGMENT = 10_240
+"""Bytes: so few that it is the request that costs."""
+LARGE_SEGMENT = 262_144
+"""Bytes: 2 s of 1 Mbit/s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,9 @@ class Bench:
     """The load generator."""
     directory: Path
     """For logs and configuration files; temporary."""
-    origin: Address
+    rtmp: Origin
+    http: Origin | None
+    """The same origin's HTTP port; if there is none, the load generator is the origin of HTTP-FLV."""
     streams: int
     seconds: float
     style: str
@@ -61,24 +69,19 @@ class Case:
     name: str
     title: str
     measure: Callable[[Bench, Relay], Metrics]
-    direct: bool = True
-    """Whether it can be run without a relay, to know what a relay adds."""
-    coalescing: bool = False
-    """Whether letting a publisher's small writes gather can make a difference."""
-    own_origin: bool = False
-    """Whether the load generator is the origin too."""
+    relays: frozenset[RelayName]
+    """Those that can be measured so, and are worth it. ``direct`` is among them if there is something to add to."""
+    rtmp_origin: bool = False
+    """Whether there are publishers at the run's RTMP origin."""
+    tools: tuple[str, ...] = ()
+    """Programs that it takes, besides what all cases take."""
 
     def suits(self, relay: Relay, srs: bool) -> bool:
-        """Whether the relay can be measured here, and is worth it.
+        """Whether the relay can be measured here.
 
         :param srs: whether the run's origin is an SRS; the Go proxy closes the publishers of other origins.
         """
-        suited = {
-            RelayName.DIRECT: self.direct,
-            RelayName.COALESCING: self.coalescing,
-            RelayName.GO: srs or self.own_origin,
-        }
-        return suited.get(relay.name, True)
+        return relay.name in self.relays and (srs or not self.rtmp_origin or relay.name != RelayName.GO)
 
 
 def _measured(bench: Bench, load: Load, pid: int | None) -> tuple[Report, Usage]:
@@ -106,7 +109,7 @@ def _cpu(report: Report, usage: Usage, pid: int | None) -> Metrics:
 
 def _publish(bench: Bench, relay: Relay) -> Metrics:
     with (
-        relay.running(bench.origin, bench.directory) as running,
+        relay.running(bench.rtmp, bench.directory) as running,
         bench.load("publish", running.address, bench.streams, "--name", bench.stream_name()) as load,
     ):
         load.wait_until_ready()
@@ -114,18 +117,40 @@ def _publish(bench: Bench, relay: Relay) -> Metrics:
     return _cpu(report, usage, running.pid)
 
 
-def _play(bench: Bench, relay: Relay) -> Metrics:
+@contextmanager
+def _published(bench: Bench) -> Iterator[tuple[str, ...]]:
+    """Streams that are published at the origin itself; the options of players that share them."""
     streams = min(PLAYED_STREAMS, bench.streams)
     name = ("--name", bench.stream_name())
-    with (
-        relay.running(bench.origin, bench.directory) as running,
-        bench.load("publish", bench.origin, streams, *name) as publishers,
-    ):
+    with bench.load("publish", bench.rtmp.address, streams, *name) as publishers:
         publishers.wait_until_ready()
-        with bench.load("play", running.address, bench.streams, "--streams", str(streams), *name) as players:
-            players.wait_until_ready()
-            report, usage = _measured(bench, players, running.pid)
-    return _cpu(report, usage, running.pid)
+        yield ("--streams", str(streams), *name)
+
+
+def _played(bench: Bench, running: Running, *options: str) -> tuple[Metrics, Report]:
+    with bench.load("play", running.address, bench.streams, *options) as players:
+        players.wait_until_ready()
+        report, usage = _measured(bench, players, running.pid)
+    return {**_cpu(report, usage, running.pid), "least_share": report.least}, report
+
+
+def _play(bench: Bench, relay: Relay) -> Metrics:
+    with relay.running(bench.rtmp, bench.directory) as running, _published(bench) as shared:
+        return _played(bench, running, *shared)[0]
+
+
+def _flv(bench: Bench, relay: Relay) -> Metrics:
+    if bench.http:
+        with relay.running(bench.http, bench.directory) as running, _published(bench) as shared:
+            return _played(bench, running, "--http", *shared)[0]
+    (origin,) = free_addresses(1)
+    with relay.running(Origin(Protocol.HTTP, origin), bench.directory) as running:
+        metrics, report = _played(bench, running, "--http", "--origin", str(origin.port))
+    return metrics | _latencies(report)
+
+
+def _latencies(report: Report) -> Metrics:
+    return {"p50_ms": report.latency.p50, "p99_ms": report.latency.p99}
 
 
 def _latency(mode: str) -> Callable[[Bench, Relay], Metrics]:
@@ -134,12 +159,12 @@ def _latency(mode: str) -> Callable[[Bench, Relay], Metrics]:
     def measure(bench: Bench, relay: Relay) -> Metrics:
         (origin,) = free_addresses(1)
         with (
-            relay.running(origin, bench.directory) as running,
+            relay.running(Origin(Protocol.RTMP, origin), bench.directory) as running,
             bench.load(mode, running.address, bench.streams, "--origin", str(origin.port)) as load,
         ):
             load.wait_until_ready()
             report, _ = _measured(bench, load, running.pid)
-        return {"p50_ms": report.latency.p50, "p99_ms": report.latency.p99}
+        return _latencies(report)
 
     return measure
 
@@ -148,7 +173,7 @@ def _set_up(bench: Bench, relay: Relay) -> Metrics:
     """Once with clients as they are, which delay their acknowledgements and so meet each Nagle algorithm on their way,
     and once with clients that do not."""
     metrics: Metrics = {}
-    with relay.running(bench.origin, bench.directory) as running:
+    with relay.running(bench.rtmp, bench.directory) as running:
         for prefix, options in (("", ()), ("quick_", ("--quick-ack",))):
             alone = ("--idle", "--parallel", "1", "--name", bench.stream_name())
             with bench.load("publish", running.address, SET_UPS, *alone, *options) as load:
@@ -160,7 +185,7 @@ def _set_up(bench: Bench, relay: Relay) -> Metrics:
 def _memory(bench: Bench, relay: Relay) -> Metrics:
     (origin,) = free_addresses(1)
     with (
-        relay.running(origin, bench.directory) as running,
+        relay.running(Origin(Protocol.RTMP, origin), bench.directory) as running,
         bench.load("publish", running.address, IDLE_BASE, "--idle", "--origin", str(origin.port)) as base,
     ):
         if running.pid is None:
@@ -175,11 +200,64 @@ def _memory(bench: Bench, relay: Relay) -> Metrics:
     return {"rss_kb_per_session": (after - before) / bench.idle}
 
 
+def _hls(segment_bytes: int, *, playlist: bool = False, segments: bool = False) -> Callable[[Bench, Relay], Metrics]:
+    """Requests for the playlist, for segments, or for both in turn."""
+
+    def measure(bench: Bench, relay: Relay) -> Metrics:
+        with (
+            hls_origin(bench.directory, segment_bytes) as origin,
+            relay.running(Origin(Protocol.HTTP, origin), bench.directory) as running,
+        ):
+            player = playable(running.address, segment_bytes)
+            paths: list[str] = []
+            for segment in player.segments:
+                paths += [player.playlist] if playlist else []
+                paths += [segment] if segments else []
+            before = Usage.read(running.pid)
+            answered = run_wrk(running.address, paths, bench.seconds)
+            usage = Usage.read(running.pid).since(before)
+        metrics = {
+            "requests_per_s": answered.requests / answered.seconds,
+            "machine_cpu_us_per_request": 1e6 * usage.machine / answered.requests,
+        }
+        if running.pid is not None:
+            metrics["cpu_s"] = usage.process
+            metrics["requests_per_cpu_s"] = answered.requests / usage.process
+        return metrics
+
+    return measure
+
+
+_DIRECT = frozenset({RelayName.DIRECT})
+_RTMP = frozenset({RelayName.SRSPROXY, RelayName.HAPROXY, RelayName.GO})
+_COALESCING = frozenset({RelayName.COALESCING})
+"""Where letting a publisher's small writes gather can make a difference."""
+_HTTP = frozenset({RelayName.SRSPROXY, RelayName.HAPROXY_HTTP, RelayName.NGINX, RelayName.GO})
+_HLS_TOOLS = ("nginx", "wrk")
+
 CASES = (
-    Case("publish", "publishers through the relay to the origin", _publish, coalescing=True),
-    Case("play", "players through the relay, publishers at the origin", _play),
-    Case("publish-latency", "a frame's way to the origin", _latency("publish"), coalescing=True, own_origin=True),
-    Case("play-latency", "a frame's way from the origin", _latency("play"), own_origin=True),
-    Case("set-up", "first byte to Publish.Start, one publisher at a time", _set_up),
-    Case("memory", "idle publishers", _memory, direct=False, own_origin=True),
+    Case(
+        "publish",
+        "publishers through the relay to the origin",
+        _publish,
+        _DIRECT | _RTMP | _COALESCING,
+        rtmp_origin=True,
+    ),
+    Case("play", "players through the relay, publishers at the origin", _play, _DIRECT | _RTMP, rtmp_origin=True),
+    Case("publish-latency", "a frame's way to the origin", _latency("publish"), _DIRECT | _RTMP | _COALESCING),
+    Case("play-latency", "a frame's way from the origin", _latency("play"), _DIRECT | _RTMP),
+    Case("set-up", "first byte to Publish.Start, one publisher at a time", _set_up, _DIRECT | _RTMP, rtmp_origin=True),
+    Case("memory", "idle publishers", _memory, _RTMP),
+    Case("flv", "HTTP-FLV players through the relay", _flv, _DIRECT | _HTTP | {RelayName.HAPROXY}),
+    Case(
+        "hls",
+        "a playlist and a segment of 10 KB in turn",
+        _hls(SMALL_SEGMENT, playlist=True, segments=True),
+        _DIRECT | _HTTP,
+        tools=_HLS_TOOLS,
+    ),
+    Case("hls-playlist", "the playlist only", _hls(SMALL_SEGMENT, playlist=True), _DIRECT | _HTTP, tools=_HLS_TOOLS),
+    Case(
+        "hls-segment", "segments of 256 KB only", _hls(LARGE_SEGMENT, segments=True), _DIRECT | _HTTP, tools=_HLS_TOOLS
+    ),
 )

@@ -55,6 +55,8 @@ class Report:
     seconds: float
     megabytes: float
     """Of 10⁶ bytes: sent by publishers, received by players."""
+    least: float
+    """What the player received that got least, as a share of their mean."""
     late: float
     """The share of frames that were sent more than 10 ms after their time."""
     latency: Spread
@@ -71,6 +73,7 @@ class Load(Child):
         :param options: more of its command line, see its usage text.
         """
         self._mode = mode
+        self._sessions = sessions
         self._unread = b""
         command = [str(program), mode, "--target", str(target), "--sessions", str(sessions), *options]
         super().__init__(f"rtmpload-{mode}", command, directory, piped=True)
@@ -96,8 +99,9 @@ class Load(Child):
         if told["closed"]:
             raise BenchError(f"{told['closed']} sessions of {self.name} were closed by the other side")
         moved = told["sent_bytes"] if self._mode == "publish" else told["received_bytes"]
+        least = told["least_received_bytes"] * self._sessions / max(1, told["received_bytes"])
         late = told["late_messages"] / max(1, told["sent_messages"])
-        return Report(told["seconds"], moved / 1e6, late, Spread.of(told["latency"]))
+        return Report(told["seconds"], moved / 1e6, least, late, Spread.of(told["latency"]))
 
     def _tell(self, command: str) -> None:
         self.fail_if_gone()

@@ -54,16 +54,17 @@ def progress(text: str) -> None:
     sys.stderr.flush()
 
 
-def find_tool(name: str, package: str) -> str:
+def find_tool(name: str, packages: str = "") -> str:
     """The path of a program.
 
+    :param packages: the Debian packages that have it and what it needs; one that is called as it is, if not given.
     :raises BenchError: it is not installed; the text says which Debian package has it.
     """
     # Servers are in sbin, which the search path of an ordinary user may lack.
     folders = (os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin")
     path = shutil.which(name, path=os.pathsep.join(folders))
     if path is None:
-        raise BenchError(f"{name} is not installed; on Debian: apt-get install {package}")
+        raise BenchError(f"{name} is not installed; on Debian: apt-get install {packages or name}")
     return path
 
 

@@ -1,4 +1,4 @@
-"""What is compared: the relays, and the origin behind them. Each is started anew for each measurement."""
+"""What is compared: the relays, each started anew for each measurement; and nginx as the origin behind them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import re
 import string
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -37,8 +37,28 @@ class RelayName(StrEnum):
     COALESCING = "srsproxy-coalescing"
     """srsproxy that waits for more data of fast publishers."""
     HAPROXY = "haproxy"
+    """HAProxy in TCP mode."""
+    HAPROXY_HTTP = "haproxy-http"
+    """HAProxy in HTTP mode."""
+    NGINX = "nginx"
+    """nginx as an HTTP reverse proxy."""
     GO = "go"
     """The Go proxy."""
+
+
+class Protocol(StrEnum):
+    """What goes through a relay; named as in an origin's heartbeat."""
+
+    RTMP = "rtmp"
+    HTTP = "http"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What is behind a relay."""
+
+    protocol: Protocol
+    address: Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +76,36 @@ class Direct:
     name: RelayName = RelayName.DIRECT
 
     @contextmanager
-    def running(self, origin: Address, directory: Path) -> Iterator[Running]:
-        yield Running(origin, None)
+    def running(self, origin: Origin, directory: Path) -> Iterator[Running]:
+        yield Running(origin.address, None)
 
 
 @dataclass(frozen=True, slots=True)
 class HAProxy:
-    """HAProxy in TCP mode."""
+    """HAProxy in one of its modes, ``tcp`` or ``http``."""
 
     program: str
-    name: RelayName = RelayName.HAPROXY
+    name: RelayName
+    mode: str
 
     @contextmanager
-    def running(self, origin: Address, directory: Path) -> Iterator[Running]:
-        (address,) = free_addresses(1)
-        config = _fill_in("haproxy.cfg", directory, listen=str(address), origin=str(origin))
-        with Child(self.name, [self.program, "-db", "-f", str(config)], directory) as child:
-            child.wait_until_listening(address)
-            yield Running(address, child.pid)
+    def running(self, origin: Origin, directory: Path) -> Iterator[Running]:
+        values = {"mode": self.mode, "origin": str(origin.address)}
+        with _configured(self.name, [self.program, "-db", "-f"], "haproxy.cfg", directory, values) as running:
+            yield running
+
+
+@dataclass(frozen=True, slots=True)
+class Nginx:
+    """nginx as an HTTP reverse proxy."""
+
+    program: str
+    name: RelayName = RelayName.NGINX
+
+    @contextmanager
+    def running(self, origin: Origin, directory: Path) -> Iterator[Running]:
+        with nginx(self.program, "nginx-relay.conf", directory, origin=str(origin.address)) as running:
+            yield running
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +117,19 @@ class MediaProxy:
     environ: Mapping[str, str]
 
     @contextmanager
-    def running(self, origin: Address, directory: Path) -> Iterator[Running]:
-        addresses = free_addresses(len(_LISTENERS))
-        environ = {f"PROXY_{name}": str(address) for name, address in zip(_LISTENERS, addresses, strict=True)}
+    def running(self, origin: Origin, directory: Path) -> Iterator[Running]:
+        addresses = dict(zip(_LISTENERS, free_addresses(len(_LISTENERS)), strict=True))
+        environ = {f"PROXY_{name}": str(address) for name, address in addresses.items()}
         environ["PROXY_STATIC_FILES"] = str(directory)
-        rtmp, system_api = addresses[:2]
+        front, system_api = addresses[f"{origin.protocol.upper()}_SERVER"], addresses["SYSTEM_API"]
         with Child(self.name, self.command, directory, {**environ, **self.environ}) as child:
-            child.wait_until_listening(rtmp)
+            child.wait_until_listening(front)
             child.wait_until_listening(system_api)
             _register(system_api, origin)
-            yield Running(rtmp, child.pid)
+            yield Running(front, child.pid)
 
 
-Relay = Direct | HAProxy | MediaProxy
+Relay = Direct | HAProxy | Nginx | MediaProxy
 
 
 def srsproxy(flush_interval: str = "") -> MediaProxy:
@@ -129,7 +161,7 @@ def go_proxy() -> MediaProxy:
 
 
 @contextmanager
-def nginx_origin(directory: Path) -> Iterator[Address]:
+def rtmp_origin(directory: Path) -> Iterator[Address]:
     """nginx with its RTMP module, as the origin.
 
     :raises BenchError: one of them is not installed.
@@ -139,33 +171,46 @@ def nginx_origin(directory: Path) -> Iterator[Address]:
     modules = Path(built[1] if built else "/usr/lib/nginx/modules")
     if not (modules / "ngx_rtmp_module.so").exists():
         raise BenchError(f"nginx has no RTMP module in {modules}; on Debian: apt-get install libnginx-mod-rtmp")
+    with nginx(program, "nginx-rtmp.conf", directory, modules=str(modules)) as running:
+        yield running.address
+
+
+@contextmanager
+def nginx(program: str, template: str, directory: Path, **values: str) -> Iterator[Running]:
+    """nginx with a configuration of ours, which is named for its role."""
+    command = [program, "-p", str(directory), "-c"]
+    with _configured(Path(template).stem, command, template, directory, values) as running:
+        yield running
+
+
+@contextmanager
+def _configured(
+    name: str, command: Sequence[str], template: str, directory: Path, values: Mapping[str, str]
+) -> Iterator[Running]:
+    """A server that reads a file of configuration, whose path ends the command; it listens where ``$listen`` says."""
     (address,) = free_addresses(1)
-    config = _fill_in("nginx.conf", directory, listen=str(address), modules=str(modules))
-    with Child("nginx", [program, "-p", str(directory), "-c", str(config)], directory) as child:
+    config = directory / template
+    config.write_text(string.Template((HERE / template).read_text()).substitute(values, listen=address))
+    with Child(name, [*command, str(config)], directory) as child:
         child.wait_until_listening(address)
-        yield address
+        yield Running(address, child.pid)
 
 
-def _fill_in(template: str, directory: Path, **values: str) -> Path:
-    """Write a configuration file with the values in their places; its path."""
-    path = directory / template
-    path.write_text(string.Template((HERE / template).read_text()).substitute(values))
-    return path
-
-
-def _register(system_api: Address, origin: Address) -> None:
+def _register(system_api: Address, origin: Origin) -> None:
     """Send the heartbeat of an SRS origin.
 
     :raises BenchError: it is not taken.
     """
-    # A bare port is the form that every proxy understands.
+    # A bare port is the form that every proxy understands. The Go proxy takes no origin without RTMP.
+    port = str(origin.address.port)
     heartbeat = {
         "device_id": "bench",
-        "ip": origin.host,
+        "ip": origin.address.host,
         "server": "vid-bench",
         "service": "bench",
         "pid": "1",
-        "rtmp": [str(origin.port)],
+        Protocol.RTMP: [port],
+        origin.protocol: [port],
     }
     connection = http.client.HTTPConnection(system_api.host, system_api.port, timeout=_API_TIMEOUT)
     try:
@@ -173,8 +218,8 @@ def _register(system_api: Address, origin: Address) -> None:
         response = connection.getresponse()
         body = response.read().decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
-        raise BenchError(f"registering {origin} at {system_api} failed: {error}") from error
+        raise BenchError(f"registering {origin.address} at {system_api} failed: {error}") from error
     finally:
         connection.close()
     if response.status != http.client.OK:
-        raise BenchError(f"registering {origin} at {system_api} failed: {response.status} {body}")
+        raise BenchError(f"registering {origin.address} at {system_api} failed: {response.status} {body}")

@@ -12,12 +12,13 @@ from benchmarks.relays import RelayName
 Round = dict[str, Metrics]
 """One measurement of each relay, by its name."""
 
-PEERS = (RelayName.HAPROXY, RelayName.GO)
+PEERS = (RelayName.HAPROXY, RelayName.NGINX, RelayName.GO)
 """The relays that others are compared with."""
 
 _ADDED = {
     "machine_cpu_s": "added_cpu_s",
     "machine_cpu_ms_per_mb": "added_cpu_ms_per_mb",
+    "machine_cpu_us_per_request": "added_cpu_us_per_request",
     "p50_ms": "added_p50_ms",
     "p99_ms": "added_p99_ms",
     "quick_p50_ms": "quick_added_p50_ms",
@@ -25,7 +26,7 @@ _ADDED = {
 }
 """What a relay adds to the value without one, and how that is called."""
 
-_COMPARED = ("cpu_ms_per_mb", "added_cpu_ms_per_mb", "rss_kb_per_session")
+_COMPARED = ("cpu_ms_per_mb", "added_cpu_ms_per_mb", "requests_per_cpu_s", "rss_kb_per_session")
 """Of which ratios are told."""
 
 _HEADINGS = {
@@ -34,7 +35,11 @@ _HEADINGS = {
     "added_cpu_s": "added CPU s",
     "added_cpu_ms_per_mb": "added ms/MB",
     "delivered": "delivered",
+    "least_share": "least",
     "late_share": "late",
+    "requests_per_s": "requests/s",
+    "requests_per_cpu_s": "requests/CPU s",
+    "added_cpu_us_per_request": "added us/request",
     "p50_ms": "p50 ms",
     "p99_ms": "p99 ms",
     "added_p50_ms": "added p50",
@@ -50,13 +55,14 @@ _HEADINGS = {
 _RATIO_HEADINGS = {
     "cpu_ms_per_mb": "CPU",
     "added_cpu_ms_per_mb": "added",
+    "requests_per_cpu_s": "requests",
     "rss_kb_per_session": "memory",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A value that srsproxy is to stay below."""
+    """A value that srsproxy is not to exceed, or if ``at_least`` not to stay below."""
 
     case: str
     relay: RelayName
@@ -64,6 +70,10 @@ class Figure:
     over: RelayName | None
     """The peer that the metric is divided by; none if it is taken as it is."""
     limit: float
+    at_least: bool = False
+
+    def reached(self, value: float) -> bool:
+        return value >= self.limit if self.at_least else value <= self.limit
 
 
 FIGURES = (
@@ -79,6 +89,10 @@ FIGURES = (
     Figure("set-up", RelayName.SRSPROXY, "quick_added_p50_ms", None, 3.0),
     Figure("memory", RelayName.SRSPROXY, "rss_kb_per_session", None, 8.0),
     Figure("memory", RelayName.SRSPROXY, "rss_kb_per_session", RelayName.GO, 0.25),
+    Figure("flv", RelayName.SRSPROXY, "cpu_ms_per_mb", RelayName.HAPROXY, 1.1),
+    Figure("flv", RelayName.SRSPROXY, "cpu_ms_per_mb", RelayName.GO, 0.5),
+    Figure("hls", RelayName.SRSPROXY, "requests_per_cpu_s", RelayName.NGINX, 0.5, at_least=True),
+    Figure("hls", RelayName.SRSPROXY, "requests_per_cpu_s", RelayName.GO, 3.0, at_least=True),
 )
 
 
@@ -165,12 +179,13 @@ def figures(results: dict[str, Result]) -> list[dict[str, object]]:
         )
         value = source.get(figure.relay, {}).get(figure.metric)
         if value is not None:
-            told.append({**asdict(figure), "value": value, "reached": value <= figure.limit})
+            told.append({**asdict(figure), "value": value, "reached": figure.reached(value)})
     return told
 
 
 def figure_line(told: dict[str, object]) -> str:
     over = f" / {told['over']}" if told["over"] else ""
+    limit = f"at {'least' if told['at_least'] else 'most'} {told['limit']}"
     verdict = "reached" if told["reached"] else "MISSED"
     what = f"{told['case']}: {told['relay']}{over}, {told['metric']}"
-    return f"{what}: {told['value']:.3f}, at most {told['limit']}: {verdict}"
+    return f"{what}: {told['value']:.3f}, {limit}: {verdict}"

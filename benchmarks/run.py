@@ -1,4 +1,4 @@
-"""Compare srsproxy with HAProxy and, if GO_PROXY names one, the Go proxy, as relays of RTMP. See README.rst."""
+"""Compare srsproxy with HAProxy, nginx and, if GO_PROXY names it, the Go proxy: RTMP and HTTP. See README.rst."""
 
 from __future__ import annotations
 
@@ -20,7 +20,18 @@ from typing import Any
 from benchmarks.cases import CASES, IDLE_BASE, Bench, Case
 from benchmarks.load import STYLES, build_load_generator
 from benchmarks.processes import HERE, Address, BenchError, find_tool, progress
-from benchmarks.relays import Direct, HAProxy, Relay, RelayName, go_proxy, nginx_origin, srsproxy
+from benchmarks.relays import (
+    Direct,
+    HAProxy,
+    Nginx,
+    Origin,
+    Protocol,
+    Relay,
+    RelayName,
+    go_proxy,
+    rtmp_origin,
+    srsproxy,
+)
 from benchmarks.report import Result, Round, figure_line, figures, summarize, table
 
 _DESCRIPTORS_PER_SESSION = 6
@@ -88,11 +99,21 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="HOST:PORT",
         help="the RTMP origin, such as SRS; BENCH_ORIGIN does the same; an nginx is started if there is none",
     )
+    add(
+        "--http-origin",
+        type=host_and_port,
+        default=os.environ.get("BENCH_HTTP_ORIGIN"),
+        metavar="HOST:PORT",
+        help="where the same origin serves HTTP-FLV; BENCH_HTTP_ORIGIN does the same; else the load generator does",
+    )
     add("--json", type=Path, default=HERE / "results" / "latest.json", metavar="FILE", help="where all values go")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.http_origin and not options.origin:
+        parser.error("--http-origin needs --origin: where its streams are published")
+    return options
 
 
-_PEERS = (RelayName.HAPROXY, RelayName.GO)
+_OURS = (RelayName.DIRECT, RelayName.SRSPROXY, RelayName.COALESCING)
 
 
 def _relays(names: Sequence[RelayName], flush_interval: str) -> list[Relay]:
@@ -103,7 +124,9 @@ def _relays(names: Sequence[RelayName], flush_interval: str) -> list[Relay]:
     found: dict[RelayName, Callable[[], Relay]] = {
         RelayName.SRSPROXY: srsproxy,
         RelayName.COALESCING: lambda: srsproxy(flush_interval),
-        RelayName.HAPROXY: lambda: HAProxy(find_tool("haproxy", "haproxy")),
+        RelayName.HAPROXY: lambda: HAProxy(find_tool("haproxy"), RelayName.HAPROXY, "tcp"),
+        RelayName.HAPROXY_HTTP: lambda: HAProxy(find_tool("haproxy"), RelayName.HAPROXY_HTTP, "http"),
+        RelayName.NGINX: lambda: Nginx(find_tool("nginx")),
         RelayName.GO: go_proxy,
     }
     return [Direct(), *(found[name]() for name in names)]
@@ -139,7 +162,7 @@ def _run_case(bench: Bench, case: Case, relays: Sequence[Relay], rounds: int) ->
             try:
                 measured[-1][relay.name] = case.measure(bench, relay)
             except BenchError as error:
-                if relay.name not in _PEERS:
+                if relay.name in _OURS:
                     raise
                 failed.add(relay.name)
                 progress(f"{case.name}: {relay.name} is left out: {error}")
@@ -152,13 +175,23 @@ def _run(options: argparse.Namespace) -> None:
     :raises BenchError: something needed is missing, or a session failed.
     """
     relays = _relays(options.relays, options.flush_interval)
+    for tool in {tool for case in options.cases for tool in case.tools}:
+        find_tool(tool)
     _raise_descriptor_limit(max(options.streams, options.idle + IDLE_BASE))
     results: dict[str, Result] = {}
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="srsproxy-bench-")))
         program = build_load_generator()
-        origin = options.origin or stack.enter_context(nginx_origin(directory))
-        bench = Bench(program, directory, origin, options.streams, options.seconds, options.style, options.idle)
+        bench = Bench(
+            program,
+            directory,
+            Origin(Protocol.RTMP, options.origin or stack.enter_context(rtmp_origin(directory))),
+            Origin(Protocol.HTTP, options.http_origin) if options.http_origin else None,
+            options.streams,
+            options.seconds,
+            options.style,
+            options.idle,
+        )
         for case in options.cases:
             suitable = [relay for relay in relays if case.suits(relay, srs=bool(options.origin))]
             results[case.name] = _run_case(bench, case, suitable, options.rounds)
@@ -181,6 +214,7 @@ def _plain(options: argparse.Namespace) -> dict[str, Any]:
     """The options as they can be written down, with the settings of srsproxy in the environment."""
     values: dict[str, Any] = {key: value for key, value in vars(options).items() if isinstance(value, (int, str))}
     values["origin"] = str(options.origin or "nginx")
+    values["http_origin"] = str(options.http_origin or "rtmpload")
     values["environment"] = {key: value for key, value in os.environ.items() if key.startswith("PROXY_")}
     return values
 
