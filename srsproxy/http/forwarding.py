@@ -35,8 +35,8 @@ _CONNECTION: Final = frozenset(
         b"upgrade",
     }
 )
-"""What is between two neighbours; ``close`` is no field, but what ``Connection`` mostly names. Credentials for a forward
-proxy are not for an origin to see."""
+"""What is between two neighbours; ``close`` is no field, but what ``Connection`` mostly names. Credentials for a
+forward proxy are not for an origin to see."""
 
 _FRAMED: Final = _CONNECTION | {b"content-length"}
 

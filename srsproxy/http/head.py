@@ -31,7 +31,9 @@ _METHOD = rb"%b{1,%d}+" % (_TOKEN, _MAX_METHOD)
 _REQUEST_LINE = re.compile(rb"%b(%b) ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])\r\n" % (_BLANK_LINES, _METHOD))
 _STATUS_LINE = re.compile(rb"HTTP/([0-9])\.([0-9]) ([1-5][0-9][0-9])(?: (%b*+))?\r\n" % _TEXT)
 # What may yet become such a line.
-_REQUEST_BEGINNING = re.compile(rb"%b(?:\r?|%b(?: [\x21-\x7e]*+(?: [HTP/.0-9]{0,8}\r?)?)?)\Z" % (_BLANK_LINES, _METHOD))
+_REQUEST_BEGINNING = re.compile(
+    rb"%b(?:\r?|%b(?: (?:[\x21-\x7e]++(?: [HTP/.0-9]{0,8}\r?)?)?)?)\Z" % (_BLANK_LINES, _METHOD)
+)
 _STATUS_BEGINNING = re.compile(rb"(?:H(?:T(?:T(?:P(?:/%b*+\r?)?)?)?)?)?\Z" % _TEXT)
 # A match is a whole line whose value does not end in blanks, as nearly all are.
 _FIELD = re.compile(rb"^(%b++):[ \t]*+(%b*+)(?<![ \t])\r\n" % (_TOKEN, _TEXT), re.MULTILINE)
