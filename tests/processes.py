@@ -140,7 +140,8 @@ def twistd(reactor: Any, folder: Path, *arguments: str, **environ: str) -> Progr
 
 def srsproxy(reactor: Any, folder: Path, *options: str, **environ: str) -> Program:
     """``twistd srsproxy`` in the foreground, on free ports of the loopback interface unless ``environ`` says others."""
-    listeners = {"PROXY_RTMP_SERVER": "127.0.0.1:0", "PROXY_SYSTEM_API": "127.0.0.1:0"}
+    surfaces = ("PROXY_RTMP_SERVER", "PROXY_HTTP_SERVER", "PROXY_SYSTEM_API")
+    listeners = dict.fromkeys(surfaces, "127.0.0.1:0")
     return twistd(reactor, folder, "--nodaemon", "--pidfile=", "srsproxy", *options, **{**listeners, **environ})
 
 
@@ -149,6 +150,12 @@ async def ports_of(proxy: Program) -> tuple[int, int]:
     rtmp = await proxy.read(r"RtmpServer starting on ([0-9]+)")
     system = await proxy.read(r"ApiSite .*starting on ([0-9]+)")
     return int(rtmp[1]), int(system[1])
+
+
+async def http_port_of(proxy: Program) -> int:
+    """Where it listens for HTTP clients."""
+    match = await proxy.read(r"HttpServer starting on ([0-9]+)")
+    return int(match[1])
 
 
 class _WholeAnswer(Protocol):
@@ -179,9 +186,9 @@ async def http(reactor: Any, port: int, method: str, path: str, body: str = "") 
     return int(head.split(" ", 2)[1]), answer
 
 
-async def register(reactor: Any, system_port: int, name: str, rtmp: str) -> None:
+async def register(reactor: Any, system_port: int, name: str, rtmp: str, *http_ports: str) -> None:
     """Send a heartbeat as an origin called ``name`` would."""
-    heartbeat = {"ip": "127.0.0.1", "server": name, "service": "s", "pid": "1", "rtmp": [rtmp]}
+    heartbeat = {"ip": "127.0.0.1", "server": name, "service": "s", "pid": "1", "rtmp": [rtmp], "http": http_ports}
     status, answer = await http(reactor, system_port, "POST", "/api/v1/srs/register", json.dumps(heartbeat))
     assert status == 200, answer
 

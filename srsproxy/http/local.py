@@ -25,6 +25,8 @@ class LocalSite(Service):
     :param site: an HTTP site.
     """
 
+    name = "local site"
+
     def __init__(self, reactor: Any, site: IProtocolFactory) -> None:
         self._reactor = reactor
         self._site = site

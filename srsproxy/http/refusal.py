@@ -14,6 +14,7 @@ from srsproxy.errors import (
     Refused,
     SrsProxyError,
 )
+from srsproxy.http.head import UnsupportedVersion
 
 _ANSWERS: dict[type[SrsProxyError], tuple[HTTPStatus, str]] = {
     NoOrigin: (HTTPStatus.SERVICE_UNAVAILABLE, "there is no origin server for this stream"),
@@ -27,7 +28,7 @@ _ANSWERS: dict[type[SrsProxyError], tuple[HTTPStatus, str]] = {
 }
 
 
-def refusal(error: BaseException) -> tuple[int, str]:
+def refusal(error: BaseException | None) -> tuple[int, str]:
     """Status and text for a client whose request failed by this error on its way to an answer."""
     for kind, answer in _ANSWERS.items():
         if isinstance(error, kind):
@@ -37,8 +38,10 @@ def refusal(error: BaseException) -> tuple[int, str]:
     return HTTPStatus.INTERNAL_SERVER_ERROR, "the proxy failed"
 
 
-def bad_request(error: PeerError) -> tuple[int, str]:
+def bad_request(error: PeerError, *, in_body: bool) -> tuple[int, str]:
     """Status and text for a client whose request cannot be understood. The text is about what the client sent."""
+    if isinstance(error, UnsupportedVersion):
+        return HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, str(error)
     if isinstance(error, LimitExceeded):
-        return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, str(error)
+        return HTTPStatus.REQUEST_ENTITY_TOO_LARGE if in_body else HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, str(error)
     return HTTPStatus.BAD_REQUEST, str(error)

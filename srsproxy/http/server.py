@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
+
 from srsproxy.clients import ClientFactory
 from srsproxy.http.client import HttpClient
 from srsproxy.http.shared import SOURCE, Shared
@@ -15,6 +17,10 @@ class HttpServer(ClientFactory[HttpClient]):
     def __init__(self, shared: Shared) -> None:
         super().__init__()
         self._shared = shared
+
+    def drain(self) -> Deferred[None]:
+        """See :meth:`IMediaServer.drain`; then the connections to origins that carry no request are closed as well."""
+        return super().drain().addCallback(lambda _: self._shared.pool.close())
 
     def new_client(self) -> HttpClient:
         return HttpClient(self._shared, self.gone)

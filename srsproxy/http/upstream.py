@@ -6,10 +6,8 @@ from collections import deque
 from typing import Any, Final
 from typing import Protocol as Interface
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from srsproxy.balancer.model import Endpoint
@@ -24,8 +22,6 @@ request meets the closing."""
 
 MAX_IDLE: Final = 256
 """Connections kept for one endpoint; each costs some kilobytes here and a coroutine in SRS."""
-
-_log = Logger()
 
 
 class ResponseReceiver(Interface):
@@ -147,10 +143,12 @@ class Pool:
 
     def put_back(self, connection: OriginConnection) -> None:
         """The connection waits for a request."""
-        waiting = self._idle.setdefault(connection.name, deque())
-        if self._closed or len(waiting) >= MAX_IDLE:
+        waiting = self._idle.get(connection.name)
+        if self._closed or (waiting is not None and len(waiting) >= MAX_IDLE):
             connection.transport.loseConnection()
             return
+        if waiting is None:
+            waiting = self._idle[connection.name] = deque()
         connection.idle_until = self._reactor.seconds() + IDLE_TIMEOUT
         waiting.append(connection)
         if self._sweep is None:

@@ -19,7 +19,7 @@ class Writer:
     :ivar clear: whether all that was written is with the kernel.
     """
 
-    __slots__ = ("_drain", "_drained", "_socket", "_transport", "clear")
+    __slots__ = ("_drain", "_drained", "_lent", "_socket", "_transport", "clear")
 
     def __init__(self, transport: IStreamConnection, drained: Callable[[], None]) -> None:
         """
@@ -29,6 +29,7 @@ class Writer:
         self._socket = raw_socket(transport)
         self._drained: Callable[[], None] | None = drained
         self._drain: SinkDrain | None = None
+        self._lent = False
         self.clear = True
 
     def write(self, data: bytes) -> None:
@@ -44,22 +45,25 @@ class Writer:
                 return
             data = data[sent:]
         self._transport.write(data)
-        if self._drain is None:
+        if self._drain is None and not self._lent:
             self._await_drained()
 
     def lend(self) -> None:
         """Let another have the transport (a relay, a producer): stop watching it. What is written until
         :meth:`take_back` goes through the transport's buffer."""
         self.clear = False
+        self._lent = True
         self._cancel()
 
     def take_back(self) -> None:
         """The other has done: watch the transport's buffer until it is empty."""
+        self._lent = False
         self._await_drained()
 
     def close(self) -> None:
         """The connection is gone, or is to be closed: tell nobody any more."""
         self._drained = None
+        self._lent = True
         self._cancel()
 
     def _await_drained(self) -> None:
