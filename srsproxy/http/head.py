@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, Literal
 
 from srsproxy.errors import LimitExceeded, PeerError
 
@@ -214,7 +214,7 @@ def parse_response(data: bytes | bytearray, limits: HeadLimits) -> tuple[Respons
     return ResponseHead(minor, int(status), reason or b"", fields), size
 
 
-def _framing(head: RequestHead | ResponseHead) -> int | Framing | None:
+def _framing(head: RequestHead | ResponseHead) -> int | Literal[Framing.CHUNKED] | None:
     """What the fields say about the body's end; ``None`` if they say nothing.
 
     Stricter than RFC 9112 section 6.3 must be: the same length told twice is an error too.
@@ -236,7 +236,7 @@ def _framing(head: RequestHead | ResponseHead) -> int | Framing | None:
     return Framing.CHUNKED
 
 
-def request_body(head: RequestHead) -> int | Framing:
+def request_body(head: RequestHead) -> int | Literal[Framing.CHUNKED]:
     """Where the body ends: its length in bytes (0: there is none), or :attr:`Framing.CHUNKED`.
 
     :raises PeerError: the head is not clear about it.
