@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import platform
 import random
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 
 from srsproxy import __version__
+from srsproxy.api.pages import build_pages_site
 from srsproxy.api.profile import build_profile_site
 from srsproxy.api.system import build_system_site
 from srsproxy.api.versions import ProxyIdentity
@@ -35,13 +37,17 @@ from srsproxy.balancer.model import Origin
 from srsproxy.balancer.policy import POLICIES
 from srsproxy.config import LoadBalancerType, Settings
 from srsproxy.errors import ConfigError, log_failure
+from srsproxy.http import shared as http_shared
+from srsproxy.http.local import LocalSite
+from srsproxy.http.pins import Pins
+from srsproxy.http.server import HttpServer
 from srsproxy.interfaces import ILoadBalancer, IMediaServer, IStreamRelay
 from srsproxy.limited import LimitedFactory
 from srsproxy.limits import ConnectionLimits
 from srsproxy.log import new_context_id
 from srsproxy.relay.stream import build_relay
+from srsproxy.rtmp import shared as rtmp_shared
 from srsproxy.rtmp.server import RtmpServer
-from srsproxy.rtmp.shared import Shared
 from srsproxy.stats import Stats
 from srsproxy.values import Listener
 
@@ -68,12 +74,17 @@ def build(settings: Settings, reactor: Any = None) -> Proxy:
     limits = ConnectionLimits(
         settings.max_connections, settings.max_connections_per_address, settings.max_pending_per_address
     )
-    rtmp = RtmpServer(Shared(reactor, settings, balancer, relay, stats, limits))
-    proxy = Proxy(reactor, settings, stats, relay, [rtmp])
-    proxy.listen("RTMP", settings.rtmp_server, rtmp)
     identity = ProxyIdentity(
         server=f"srsproxy-{platform.node()}", service=new_context_id(), pid=str(os.getpid()), version=__version__
     )
+    rtmp = RtmpServer(rtmp_shared.Shared(reactor, settings, balancer, relay, stats, limits))
+    pins = Pins(settings.cluster_secret.encode() or secrets.token_bytes(), balancer, reactor)
+    local = LocalSite(reactor, build_pages_site(reactor, settings.static_files, identity))
+    http = HttpServer(http_shared.Shared(reactor, settings, balancer, relay, stats, limits, pins, local))
+    proxy = Proxy(reactor, settings, stats, relay, [rtmp, http])
+    local.setServiceParent(proxy)
+    proxy.listen("RTMP", settings.rtmp_server, rtmp)
+    proxy.listen("HTTP", settings.http_server, http)
     system_site = build_system_site(reactor, balancer, settings.register_token, identity)
     proxy.listen("system API", settings.system_api, _limited(system_site))
     if settings.profile is not None:

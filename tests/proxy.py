@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, cast
@@ -14,11 +15,17 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
+from srsproxy.api.pages import build_pages_site
+from srsproxy.api.versions import ProxyIdentity
 from srsproxy.balancer.memory import MemoryLoadBalancer
 from srsproxy.balancer.model import Origin
 from srsproxy.balancer.policy import POLICIES
 from srsproxy.config import Settings
 from srsproxy.demo.origin import DemoOrigin
+from srsproxy.http import shared as http_shared
+from srsproxy.http.local import LocalSite
+from srsproxy.http.pins import Pins
+from srsproxy.http.server import HttpServer
 from srsproxy.interfaces import IStreamConnection
 from srsproxy.limits import ConnectionLimits
 from srsproxy.outcome import Outcome
@@ -73,7 +80,7 @@ class ScriptedOrigin(Protocol):
 
 
 class ProxyUnderTest:
-    """An RTMP server with a balancer of its own, and demo origins; use it with ``async with``.
+    """An RTMP and an HTTP server with a balancer of their own, and demo origins; use it with ``async with``.
 
     :param settings: changes to the default settings.
     """
@@ -101,12 +108,22 @@ class ProxyUnderTest:
             self.settings.max_pending_per_address,
         )
         self.server = RtmpServer(Shared(reactor, self.settings, self.balancer, self.relay, self.stats, limits))
+        self.pins = Pins(b"secret", self.balancer, reactor)
+        identity = ProxyIdentity(server="proxy", service="service", pid="1", version="1.2.3")
+        self.local = LocalSite(reactor, build_pages_site(reactor, self.settings.static_files, identity))
+        self.http_server = HttpServer(
+            http_shared.Shared(
+                reactor, self.settings, self.balancer, self.relay, self.stats, limits, self.pins, self.local
+            )
+        )
         self._ports: list[IListeningPort] = []
         self._clients: list[RtmpTestClient] = []
         self._scripted: list[Protocol] = []
 
     async def __aenter__(self) -> ProxyUnderTest:
         self.port = self.listen("127.0.0.1")
+        self.http_port = self.listening(self.reactor.listenTCP(0, self.http_server, interface="127.0.0.1"))
+        self.local.startService()
         return self
 
     async def __aexit__(
@@ -117,9 +134,11 @@ class ProxyUnderTest:
                 await client.abort()
         for port in self._ports:
             await maybeDeferred(port.stopListening)
-        drained = self.server.drain()
-        self.server.abort()
-        await drained
+        for server in (self.server, self.http_server):
+            drained = server.drain()
+            server.abort()
+            await drained
+        await self.local.stopService()
         self.relay.close()
         for scripted in self._scripted:
             cast(IStreamConnection, scripted.transport).abortConnection()
@@ -145,9 +164,9 @@ class ProxyUnderTest:
         await self.balancer.register(origin.registration)
         return origin
 
-    async def add_endpoint(self, name: str, *rtmp: str, ip: str = "127.0.0.1") -> Origin:
+    async def add_endpoint(self, name: str, *rtmp: str, http: Sequence[str] = (), ip: str = "127.0.0.1") -> Origin:
         """Register an origin that is no demo origin, by what it announces."""
-        origin = Origin(ip=ip, server=name, service="service", pid="1", rtmp=rtmp)
+        origin = Origin(ip=ip, server=name, service="service", pid="1", rtmp=rtmp, http=tuple(http))
         await self.balancer.register(origin)
         return origin
 
@@ -168,9 +187,9 @@ class ProxyUnderTest:
         self._clients.append(client)
         return client
 
-    async def ended(self, outcome: Outcome, times: int = 1) -> None:
+    async def ended(self, outcome: Outcome, times: int = 1, protocol: str = "rtmp") -> None:
         """Wait until so many sessions have ended like this."""
-        await until(self.reactor, lambda: self.stats.ended["rtmp", outcome] >= times, f"{times} x {outcome.value}")
+        await until(self.reactor, lambda: self.stats.ended[protocol, outcome] >= times, f"{times} x {outcome.value}")
 
     def pause(self, seconds: float) -> Deferred[None]:
         """For what must not happen meanwhile."""
