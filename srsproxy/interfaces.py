@@ -121,7 +121,8 @@ class IRelayedHalf(Interface):
         """The source's protocol received ``data`` (``dataReceived``) while this half runs: it is passed on.
 
         A half that reads the source's socket itself never gets this call nor :meth:`read_closed`, since the source's
-        transport is paused then; the protocol need not know which kind it has.
+        transport is paused then; the protocol need not know which kind it has. The half may end, and tell the observer
+        so, before this returns.
         """
 
     def read_closed() -> None:
@@ -157,9 +158,11 @@ class IStreamRelay(Interface):
 
         :param bulk: the source is expected to hold much data at each read (an origin that plays), rather than small
             writes (an encoder that publishes).
-        :param boundary: if given and not complete, the half ends with ``EndReason.COMPLETE`` when the message is, and
-            all of it is with the sink; bytes beyond it that were read already are dropped, and the half's ``surplus``
-            says so. What the boundary does not accept ends the half with ``EndReason.MALFORMED``.
+        :param boundary: of a message that is not complete yet; the half ends with ``EndReason.COMPLETE`` when it is,
+            and all of it is with the sink. Both transports can be used again then, ``source`` once its owner resumes
+            it; the observer may have the next message relayed at once. Bytes beyond the message that were read already
+            are dropped, and the half's ``surplus`` says so; behind a message of known length there are none unless the
+            half goes through Twisted. What the boundary does not accept ends the half with ``EndReason.MALFORMED``.
         """
 
     def close() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from twisted.logger import Logger
@@ -89,12 +90,17 @@ class PumpHalf:
         self._observer: IRelayObserver | None = observer
         self._residue = b""
         self.relayed = 0
-        self._receive = source.recv_into
+        self._receive: Callable[[memoryview], int] = source.recv_into
         self._send = sink.send
         self._drain: SinkDrain | None = SinkDrain(sink_transport, self._drained, self._lost_while_draining)
         self._drain.start()
 
     # --- IRelayedHalf
+
+    @property
+    def surplus(self) -> bool:
+        """See :attr:`IRelayedHalf.surplus`; nothing is beyond a boundary here."""
+        return False
 
     def stop(self) -> bytes:
         """See :meth:`IRelayedHalf.stop`."""
@@ -162,7 +168,11 @@ class PumpHalf:
         self.relayed += sent
         self._residue = self._residue[sent:]
         if not self._residue:
-            self._watcher.await_source(self)
+            self._delivered()
+
+    def _delivered(self) -> None:
+        """All that was held for the sink is with it now."""
+        self._watcher.await_source(self)
 
     def end(self, reason: EndReason) -> None:
         """The direction is over: let go of everything and tell the observer, unless it is over already."""
@@ -212,36 +222,41 @@ class SplicingHalf(PumpHalf):
 
     def pull(self) -> None:
         """As :meth:`PumpHalf.pull`."""
-        pipes = self._watcher.pipes
-        pipe = pipes.borrow()
+        pipe = self._watcher.pipes.borrow()
         if pipe is None:
             super().pull()
-            return
+        else:
+            self._splice(pipe, PIPE_CAPACITY)
+
+    def _splice(self, pipe: Pipe, most: int) -> int:
+        """Move up to ``most`` bytes through the pipe that was borrowed; returns how many left the source for the sink
+        or the pipe."""
         # The sockets are asked for their numbers each time: one that its owner closed says -1, where a remembered
         # number could by now be somebody else's connection.
         try:
-            count = os.splice(self.source.fileno(), pipe.write_end, PIPE_CAPACITY, flags=os.SPLICE_F_NONBLOCK)
+            count = os.splice(self.source.fileno(), pipe.write_end, most, flags=os.SPLICE_F_NONBLOCK)
         except BlockingIOError:
-            return
+            return 0
         except OSError:
             self.end(EndReason.SOURCE_LOST)
-            return
+            return 0
         if not count:
             self.end(EndReason.EOF)
-            return
+            return 0
         try:
             sent = os.splice(pipe.read_end, self.sink.fileno(), count, flags=os.SPLICE_F_NONBLOCK)
         except BlockingIOError:
             sent = 0
         except OSError:
-            pipes.take().close()  # It is not empty.
+            self._watcher.pipes.take().close()  # It is not empty.
             self.end(EndReason.SINK_LOST)
-            return
+            return 0
         self.relayed += sent
         if sent != count:
-            self._pipe = pipes.take()
+            self._pipe = self._watcher.pipes.take()
             self._held = count - sent
             self._watcher.await_sink(self)
+        return count
 
     def flush(self) -> None:
         """As :meth:`PumpHalf.flush`."""
@@ -261,7 +276,7 @@ class SplicingHalf(PumpHalf):
         if not self._held:
             self._pipe = None
             self._watcher.pipes.give_back(pipe)
-            self._watcher.await_source(self)
+            self._delivered()
 
     def _take_residue(self) -> bytes:
         pipe, self._pipe = self._pipe, None

@@ -12,13 +12,14 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from srsproxy.errors import PeerError
 from srsproxy.interfaces import IRelayedHalf
 from srsproxy.relay.model import EndReason
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
-    from srsproxy.interfaces import IRelayObserver, IStreamConnection
+    from srsproxy.interfaces import IBoundary, IRelayObserver, IStreamConnection
 
 _log = Logger()
 
@@ -26,19 +27,30 @@ _log = Logger()
 @implementer(IRelayedHalf, IPushProducer)
 class PortableHalf:
     """One direction; at most the sink's write buffer (64 KB) and one read of the source are held for a sink that is
-    full, and they are held by the sink's transport, so :meth:`stop` has nothing to return."""
+    full, and they are held by the sink's transport, so :meth:`stop` has nothing to return.
 
-    __slots__ = ("_observer", "_reactor", "_sink", "_sink_lost", "_source", "relayed")
+    What the sink's transport was given counts as being with the sink, also for :attr:`EndReason.COMPLETE`. A TLS
+    transport that is paused then may still deliver to its protocol what it has decrypted already.
+    """
+
+    __slots__ = ("_boundary", "_observer", "_reactor", "_sink", "_sink_lost", "_source", "relayed", "surplus")
 
     def __init__(
-        self, reactor: IReactorTime, source: IStreamConnection, sink: IStreamConnection, observer: IRelayObserver
+        self,
+        reactor: IReactorTime,
+        source: IStreamConnection,
+        sink: IStreamConnection,
+        observer: IRelayObserver,
+        boundary: IBoundary | None = None,
     ) -> None:
         self._reactor = reactor
         self._source = source
         self._sink = sink
         self._observer: IRelayObserver | None = observer
+        self._boundary = boundary
         self._sink_lost = False
         self.relayed = 0
+        self.surplus = False
         source.resumeProducing()
         sink.registerProducer(self, True)
 
@@ -53,16 +65,34 @@ class PortableHalf:
         return b""
 
     def data_received(self, data: bytes) -> None:
-        """See :meth:`IRelayedHalf.data_received`."""
-        self.relayed += len(data)
+        """See :meth:`IRelayedHalf.data_received`; at the boundary the half ends, telling the observer, before this
+        returns."""
+        boundary = self._boundary
+        if boundary is None:
+            self.relayed += len(data)
+            self._sink.write(data)
+        else:
+            self._pass_within(boundary, data)
+
+    def _pass_within(self, boundary: IBoundary, data: bytes) -> None:
+        try:
+            count = boundary.inspect(memoryview(data))
+        except PeerError:
+            self._source.pauseProducing()
+            self._end(EndReason.MALFORMED)
+            return
+        if count < len(data):
+            self.surplus = True
+            data = data[:count]
+        self.relayed += count
         self._sink.write(data)
+        if boundary.complete:
+            self._source.pauseProducing()
+            self._end(EndReason.COMPLETE)
 
     def read_closed(self) -> None:
         """See :meth:`IRelayedHalf.read_closed`."""
-        if self._observer is None or self._sink_lost:
-            return
-        self._sink.unregisterProducer()
-        self._tell(EndReason.EOF)
+        self._end(EndReason.EOF)
 
     # --- IPushProducer, as the sink sees its half
 
@@ -79,6 +109,12 @@ class PortableHalf:
         self._sink_lost = True
         self._source.pauseProducing()
         self._reactor.callLater(0, self._tell, EndReason.SINK_LOST)
+
+    def _end(self, reason: EndReason) -> None:
+        """The source has no more for the sink; but if the sink is lost, that is what will be told."""
+        if self._observer is not None and not self._sink_lost:
+            self._sink.unregisterProducer()
+            self._tell(reason)
 
     def _tell(self, reason: EndReason) -> None:
         observer, self._observer = self._observer, None

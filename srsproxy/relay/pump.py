@@ -26,6 +26,7 @@ from twisted.internet.interfaces import IReactorFDSet, IReactorTime, IReadDescri
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from srsproxy.relay.bounded import BoundedHalf
 from srsproxy.relay.halves import BUFFER_SIZE, PumpHalf, SplicingHalf
 from srsproxy.relay.model import EndReason
 from srsproxy.relay.pipes import PipePool
@@ -33,7 +34,7 @@ from srsproxy.relay.pipes import PipePool
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from srsproxy.interfaces import IRelayObserver, IStreamConnection
+    from srsproxy.interfaces import IBoundary, IRelayObserver, IStreamConnection
 
 _log = Logger()
 
@@ -90,9 +91,13 @@ class Pump:
         sink_transport: IStreamConnection,
         observer: IRelayObserver,
         bulk: bool,
+        boundary: IBoundary | None,
     ) -> PumpHalf:
         """Relay from one socket to another once the sink's transport has written what it has; see ``IStreamRelay``."""
-        half = SplicingHalf if bulk and hasattr(os, "splice") else PumpHalf
+        splices = bulk and hasattr(os, "splice")
+        if boundary is not None:
+            return BoundedHalf(self, source, sink, sink_transport, observer, boundary, splices)
+        half = SplicingHalf if splices else PumpHalf
         return half(self, source, sink, sink_transport, observer)
 
     def close(self) -> None:

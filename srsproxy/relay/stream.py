@@ -14,7 +14,7 @@ from srsproxy.transports import raw_socket
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
-    from srsproxy.interfaces import IRelayedHalf, IRelayObserver, IStreamConnection
+    from srsproxy.interfaces import IBoundary, IRelayedHalf, IRelayObserver, IStreamConnection
     from srsproxy.relay.coalescing import Coalescer
     from srsproxy.relay.pump import Pump, Reactor
 
@@ -29,17 +29,22 @@ class StreamRelay:
         self._coalescer = coalescer
 
     def relay(
-        self, source: IStreamConnection, sink: IStreamConnection, observer: IRelayObserver, bulk: bool
+        self,
+        source: IStreamConnection,
+        sink: IStreamConnection,
+        observer: IRelayObserver,
+        bulk: bool,
+        boundary: IBoundary | None = None,
     ) -> IRelayedHalf:
         """See :meth:`IStreamRelay.relay`."""
         if self._pump is not None:
             source_socket = raw_socket(source)
             sink_socket = raw_socket(sink)
             if source_socket is not None and sink_socket is not None:
-                if self._coalescer is not None and not bulk:
+                if self._coalescer is not None and not bulk and boundary is None:
                     return self._coalescer.relay(source_socket, sink_socket, sink, observer)
-                return self._pump.relay(source_socket, sink_socket, sink, observer, bulk)
-        return PortableHalf(self._reactor, source, sink, observer)
+                return self._pump.relay(source_socket, sink_socket, sink, observer, bulk, boundary)
+        return PortableHalf(self._reactor, source, sink, observer, boundary)
 
     def close(self) -> None:
         """See :meth:`IStreamRelay.close`."""

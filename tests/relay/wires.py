@@ -29,7 +29,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from srsproxy.interfaces import IRelayedHalf, IRelayObserver, IStreamConnection
+from srsproxy.interfaces import IBoundary, IRelayedHalf, IRelayObserver, IStreamConnection
 from srsproxy.relay.model import EndReason
 from srsproxy.relay.stream import StreamRelay, build_relay
 from srsproxy.transports import close_write, raw_socket
@@ -179,6 +179,7 @@ class Side(Wire):
     :ivar ended: what the relay has told about :attr:`half`.
     :ivar forgetful: does not stop its directions when its connection is lost, as it ought to.
     :ivar passes_eof: closes the sink for writing when the direction has ended.
+    :ivar following: boundaries of messages that are relayed each from within the end of the one before.
     """
 
     def __init__(self) -> None:
@@ -188,6 +189,7 @@ class Side(Wire):
         self.ended: list[EndReason] = []
         self.forgetful = False
         self.passes_eof = True
+        self.following: list[IBoundary] = []
         self.other: Side | None = None
         self._pause_at: int | None = None
 
@@ -219,20 +221,26 @@ class Side(Wire):
             if side is not None:
                 side.stop()
 
-    def relay_to(self, sink: Side, relay: StreamRelay, bulk: bool) -> IRelayedHalf:
+    def relay_to(self, sink: Side, relay: StreamRelay, bulk: bool, boundary: IBoundary | None = None) -> IRelayedHalf:
         """Have all that comes from now on relayed; :attr:`received` holds what came before."""
         self.other = sink
         sink.feeding = self
-        self.half = half = relay.relay(self.transport, sink.transport, self, bulk)
-        assert not self.ended
+        told = len(self.ended)
+        self.half = half = relay.relay(self.transport, sink.transport, self, bulk, boundary)
+        assert len(self.ended) == told
+        self._relay, self._bulk = relay, bulk
         return half
 
     def relay_ended(self, half: IRelayedHalf, reason: EndReason) -> None:
         assert half is self.half
         self.half = None
         self.ended.append(reason)
-        if reason is EndReason.EOF and self.passes_eof and self.other is not None:
+        if self.other is None:
+            return
+        if reason is EndReason.EOF and self.passes_eof:
             close_write(self.other.transport)
+        if reason is EndReason.COMPLETE and self.following:
+            self.relay_to(self.other, self._relay, self._bulk, self.following.pop(0))
 
     def stop(self) -> bytes:
         half, self.half = self.half, None
@@ -242,8 +250,8 @@ class Side(Wire):
         """Wait for the observer's call."""
         await until(lambda: self.ended, "the end of the direction")
         await turns()
-        assert len(self.ended) == 1
-        return self.ended[0]
+        (reason,) = self.ended
+        return reason
 
 
 @implementer(ILogObserver)
