@@ -77,6 +77,14 @@ OWN_SETTINGS: dict[str, object] = {
     "PROXY_RTMP_MAX_AMF_DEPTH": 16,
     "PROXY_RTMP_MAX_AMF_ITEMS": 1024,
     "PROXY_RTMP_REAL_ADDRESS": False,
+    "PROXY_HTTP_REQUEST_TIMEOUT": 10.0,
+    "PROXY_HTTP_IDLE_TIMEOUT": 60.0,
+    "PROXY_HTTP_ORIGIN_TIMEOUT": 10.0,
+    "PROXY_HTTP_WAIT_TIMEOUT": 30.0,
+    "PROXY_HTTP_MAX_HEAD_SIZE": 16384,
+    "PROXY_HTTP_MAX_FIELDS": 100,
+    "PROXY_HTTP_MAX_PLAYLIST_SIZE": 1048576,
+    "PROXY_CLUSTER_SECRET": "",
     "PROXY_MAX_CONNECTIONS": 0,
     "PROXY_MAX_CONNECTIONS_PER_ADDRESS": 0,
     "PROXY_MAX_PENDING_PER_ADDRESS": 2048,
@@ -86,7 +94,7 @@ OWN_SETTINGS: dict[str, object] = {
 }
 
 # Kinds that take any text at all.
-ANY_TEXT = {"PROXY_REDIS_PASSWORD"}
+ANY_TEXT = {"PROXY_REDIS_PASSWORD", "PROXY_CLUSTER_SECRET"}
 
 # Wrong values of each kind, and what the error must say to be of help.
 BAD_ADDRESSES = ["0x50", "-1", "65536", "1.2.3.4", "1.2.3:80", "256.1.1.1:80", "::1:80", "[::1]", "[1.2.3.4]:80", "80 "]
@@ -209,6 +217,8 @@ class TestTable:
                 "PROXY_PICK_POLICY": "random",
                 "PROXY_RTMP_REAL_ADDRESS": "on",
                 "PROXY_REGISTER_TOKEN": "Ab-_9",
+                "PROXY_HTTP_WAIT_TIMEOUT": "1m",
+                "PROXY_CLUSTER_SECRET": "any text: ü",
             },
             None,
         )
@@ -220,6 +230,8 @@ class TestTable:
             pick_policy=PickPolicy.RANDOM,
             rtmp_real_address=True,
             register_token="Ab-_9",
+            http_wait_timeout=60.0,
+            cluster_secret="any text: ü",
         )
 
 
@@ -342,8 +354,14 @@ class TestRefusal:
         with pytest.raises(ConfigError) as caught:
             load("hunter/2", "PROXY_REGISTER_TOKEN")
         assert "hunter" not in describe(caught.value)
-        settings = Settings.load({}, {"PROXY_REGISTER_TOKEN": "hunter2", "PROXY_REDIS_PASSWORD": "hunter3"}, None)
+        secrets = {
+            "PROXY_REGISTER_TOKEN": "hunter2",
+            "PROXY_REDIS_PASSWORD": "hunter3",
+            "PROXY_CLUSTER_SECRET": "hunter4",
+        }
+        settings = Settings.load({}, secrets, None)
         assert (settings.register_token, settings.redis_password) == ("hunter2", "hunter3")
+        assert settings.cluster_secret == "hunter4"
         assert "hunter" not in repr(settings)
 
     def test_tells_what_is_wrong_with_a_certificate(self, tmp_path: Path) -> None:
@@ -362,6 +380,9 @@ class TestRefusal:
             ("PROXY_RTMP_MAX_COMMANDS", 4, 2**31 - 1),
             ("PROXY_RTMP_MAX_AMF_DEPTH", 1, 100),
             ("PROXY_RTMP_MAX_AMF_ITEMS", 16, 2**31 - 1),
+            ("PROXY_HTTP_MAX_HEAD_SIZE", 1024, 2**20),
+            ("PROXY_HTTP_MAX_FIELDS", 8, 1000),
+            ("PROXY_HTTP_MAX_PLAYLIST_SIZE", 1024, 2**26),
         ],
     )
     def test_of_numbers_out_of_range(self, name: str, least: int, most: int) -> None:
