@@ -6,6 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 from srsproxy.errors import LimitExceeded, PeerError
@@ -138,6 +139,13 @@ def parse_listener(listener: str, surface: Surface) -> Endpoint:
     return Endpoint("" if _is_wildcard(host) else host, port, transport)
 
 
+@lru_cache(maxsize=4096)
+def _endpoints(ip: str, listeners: tuple[str, ...], surface: Surface) -> tuple[Endpoint, ...]:
+    """The addresses behind announced listeners. Remembered because HTTP asks for them at each request."""
+    parsed = (parse_listener(listener, surface) for listener in listeners)
+    return tuple(Endpoint(found.host or ip, found.port, found.transport) for found in parsed)
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """One registered origin, as its latest heartbeat told it.
@@ -190,8 +198,7 @@ class Origin:
 
         A listener bound to one address is dialled there, any other at the origin's ``ip``.
         """
-        endpoints = (parse_listener(listener, surface) for listener in self.listeners(surface))
-        return tuple(Endpoint(found.host or self.ip, found.port, found.transport) for found in endpoints)
+        return _endpoints(self.ip, self.listeners(surface), surface)
 
     def __str__(self) -> str:
         surfaces = (

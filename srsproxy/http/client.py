@@ -63,6 +63,7 @@ class HttpClient(Client):
         self._request: RequestHead | None = None
         self._body: RequestBody | None = None
         self._exchange: Exchange | None = None
+        self._addressed = False
         self._request_begun = False
         self._conversing = False
         self._paused = False
@@ -164,7 +165,9 @@ class HttpClient(Client):
             self._expect("no whole HTTP request", self._shared.settings.http_request_timeout)
 
     def _head_received(self, request: RequestHead, size: int) -> None:
-        self._look_at_address()
+        if not self._addressed:
+            self._addressed = True
+            self._look_at_address()
         self._buffer = self._buffer[size:]
         self._request = request
         self._body = RequestBody.of(request)

@@ -40,7 +40,7 @@ from srsproxy.http.boundary import LAST_CHUNK, ChunkDecoder, ChunkedBoundary, Le
 from srsproxy.http.collected import CollectedPlaylist
 from srsproxy.http.forwarding import client_response, error_answer, relocated
 from srsproxy.http.head import Framing, RequestHead, ResponseHead, keeps_alive, parse_response, response_body
-from srsproxy.http.playlist import is_answer_to_stranger
+from srsproxy.http.playlist import is_master_for_stranger
 from srsproxy.http.refusal import refusal
 from srsproxy.http.shared import SOURCE, Shared
 from srsproxy.http.target import Kind, Target
@@ -387,7 +387,7 @@ class Exchange:
         if origin is None:
             raise ValueError("a playlist without an origin")
         text = self._playlist.text()
-        if not self._again and is_answer_to_stranger(text, self._target.forwarded):
+        if not self._again and is_master_for_stranger(text, self._target.forwarded):
             # The viewer comes from another origin. This one has learnt of it now, and gives the media playlist next.
             self._again = True
             self._leave_connection(surplus)
