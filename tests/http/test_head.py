@@ -319,8 +319,10 @@ def test_a_first_line_without_end_is_given_up() -> None:
     for data in (b"GET /" + b"a" * LIMITS.max_size, b"\r\nGET /" + b"a" * LIMITS.max_size + b" HTTP/1.1\r\n"):
         with pytest.raises(LimitExceeded):
             parse_request(data, LIMITS)
+    endless = b"HTTP/1.1 200 ".ljust(LIMITS.max_size, b"a")
+    assert parse_response(endless[:-1], LIMITS) is None
     with pytest.raises(LimitExceeded):
-        parse_response(b"HTTP/1.1 200 " + b"a" * LIMITS.max_size, LIMITS)
+        parse_response(endless, LIMITS)
 
 
 def test_there_may_be_as_many_fields_as_the_limit_says() -> None:
