@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -100,6 +100,19 @@ class MemoryLoadBalancer:
     def pick(self, key: str, surface: Surface, exclude: Collection[str] = ()) -> Deferred[Origin]:
         return execute(self._pick, key, surface, exclude)
 
+    def pinned(self, key: str, server: str, surface: Surface) -> Deferred[Origin | None]:
+        now = self._expire()
+        self._picks.renew(key, now)
+        member = self._members.get(server)
+        if member is None or not member.origin.listeners(surface):
+            return succeed(None)
+        down = self._health.state(member.origin.id, now) is Health.DOWN
+        return succeed(None if down else member.origin)
+
+    def picked(self, keys: Sequence[str]) -> Deferred[str | None]:
+        self._expire()
+        return succeed(next((key for key in keys if self._origin_of(key) is not None), None))
+
     def refresh(self, keys: Collection[str]) -> Deferred[None]:
         now = self._expire()
         for key in keys:
@@ -193,6 +206,11 @@ class MemoryLoadBalancer:
 
     # Streams
 
+    def _origin_of(self, key: str) -> _Member | None:
+        """The origin that a stream has."""
+        member = self._picks.get(key)
+        return member if member is not None and member.alive else None
+
     def _pick(self, key: str, surface: Surface, exclude: Collection[str]) -> Origin:
         check_length("stream key", key, MAX_KEY_LENGTH)
         now = self._expire()
@@ -200,9 +218,7 @@ class MemoryLoadBalancer:
         def health(origin_id: str) -> Health:
             return self._health.state(origin_id, now)
 
-        current = self._picks.get(key)
-        if current is not None and not current.alive:
-            current = None
+        current = self._origin_of(key)
         if current is not None and current.origin.id not in exclude and health(current.origin.id) is not Health.DOWN:
             if not current.origin.listeners(surface):
                 # Another origin would part this client from the others of the stream, who use this one.

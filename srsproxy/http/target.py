@@ -40,6 +40,7 @@ _ABSOLUTE_FORM: Final = re.compile(
     rb"(?i:https?)://((?:\[[0-9A-Fa-f:.]+\]|[^\0- \x7f-\xff?#/@:\[\]]+)(?::[0-9]{1,5})?)"
     rb"(/[^\0- \x7f?#]*)?(?:\?([^\0- \x7f#]*))?"
 )
+_PARAMETER: Final = re.compile(rb"(?:\A|&&?)%b(?:=([^&]*))?(?=&|\Z)" % PARAMETER)
 _PIN: Final = re.compile(rb"[0-9A-Za-z_-]{1,16}")
 """A token of ours has 16 characters, one of the Go proxy 7."""
 
@@ -149,9 +150,12 @@ def read_target(target: bytes, host: bytes, vhosts: frozenset[str]) -> Target:
         raise PeerError(f"the path {path[:_TOLD]!r} climbs up")
 
     pin = None
-    if query is not None and PARAMETER in query:
-        pin, query = _take_pin(query)
-        forwarded = b"%b?%b" % (path, query) if query else path
+    if query is not None:
+        value, others = split_pin(query)
+        if value is not None:
+            query = others
+            forwarded = b"%b?%b" % (path, query) if query else path
+            pin = value.decode("ascii") if _PIN.fullmatch(value) else None
 
     extension = path.rpartition(b".")[2]
     kind, media = _BY_EXTENSION.get(extension, _NOTHING)
@@ -185,16 +189,20 @@ def _read_absolute(target: bytes) -> tuple[bytes, bytes, bytes | None]:
     return authority, path or b"/", query
 
 
-def _take_pin(query: bytes) -> tuple[str | None, bytes]:
-    """The pin, and the query without its parameter."""
-    pin, others = b"", []
-    for parameter in query.split(b"&"):
-        name, _, value = parameter.partition(b"=")
-        if name == PARAMETER:
-            pin = value
-        else:
-            others.append(parameter)
-    return pin.decode("ascii") if _PIN.fullmatch(pin) else None, b"&".join(others)
+def split_pin(query: bytes) -> tuple[bytes | None, bytes]:
+    """The value of the pinning parameter, the last if there are several, and the query without them.
+
+    Each takes one separator with it, which is ``&`` or, as SRS and the playlists of the Go proxy have it, ``&&``: one
+    too many would make SRS misread the parameter behind it.
+    """
+    if PARAMETER not in query:
+        return None, query
+    values = _PARAMETER.findall(query)
+    rest = _PARAMETER.sub(b"", query)
+    if not query.startswith(b"&"):
+        # The first parameter was a pin, if there is a separator now.
+        rest = rest.removeprefix(b"&").removeprefix(b"&")
+    return values[-1] if values else None, rest
 
 
 def _requested_key(path: bytes, query: bytes | None, authority: bytes, vhosts: frozenset[str]) -> str:

@@ -385,6 +385,97 @@ def test_a_key_that_is_too_long_to_be_kept_is_refused(balancer: MemoryLoadBalanc
         pick(balancer, "k" * (MAX_KEY_LENGTH + 1))
 
 
+# Clients that know their origin already
+
+
+def pinned(
+    balancer: MemoryLoadBalancer, server: str, key: str = "live/a", surface: Surface = Surface.RTMP
+) -> Origin | None:
+    return result_of(balancer.pinned(key, server, surface))
+
+
+def test_a_pinned_client_gets_its_origin_wherever_the_pick_points(balancer: MemoryLoadBalancer) -> None:
+    register(balancer, A)
+    pick(balancer)
+    register(balancer, B)
+    assert pinned(balancer, "a") is A
+    assert pinned(balancer, "b") is B
+    assert pick(balancer) is A
+
+
+def test_a_pinned_client_gets_the_latest_start_of_its_origin(balancer: MemoryLoadBalancer) -> None:
+    restarted = make_origin("a", service="s2")
+    register(balancer, A, restarted)
+    assert pinned(balancer, "a") is restarted
+
+
+def test_a_pinned_client_gets_no_origin_that_is_not_registered(balancer: MemoryLoadBalancer, clock: Clock) -> None:
+    assert pinned(balancer, "a") is None
+    register(balancer, A)
+    clock.advance(ORIGIN_LIFETIME)
+    assert pinned(balancer, "a") is None
+
+
+def test_a_pinned_client_gets_no_origin_that_lacks_the_surface(balancer: MemoryLoadBalancer) -> None:
+    register(balancer, A)
+    assert pinned(balancer, "a", surface=Surface.HTTP) is None
+
+
+def test_a_pinned_client_stays_with_a_suspect_and_leaves_an_origin_that_is_down(
+    balancer: MemoryLoadBalancer, clock: Clock
+) -> None:
+    register(balancer, A, B)
+    fail(balancer, A, 1)
+    assert pinned(balancer, "a") is A
+    fail(balancer, A)
+    assert pinned(balancer, "a") is None
+    clock.advance(SET_ASIDE)
+    assert pinned(balancer, "a") is A
+
+
+def test_pinned_clients_keep_a_pick_alive_and_make_none(balancer: MemoryLoadBalancer, clock: Clock) -> None:
+    register(balancer, A)
+    for key in ("watched", "elsewhere", "gone", "idle"):
+        pick(balancer, key)
+    stay_registered(balancer, clock, PICK_LIFETIME - 1, A)
+    register(balancer, B)
+    pinned(balancer, "a", "watched")
+    pinned(balancer, "b", "elsewhere")
+    pinned(balancer, "z", "gone")
+    pinned(balancer, "a", "new")
+    clock.advance(1)
+    keys = ["watched", "elsewhere", "gone", "idle", "new"]
+    assert [result_of(balancer.picked([key])) for key in keys] == ["watched", "elsewhere", "gone", None, None]
+
+
+def test_of_several_names_the_first_that_has_an_origin_is_meant(balancer: MemoryLoadBalancer) -> None:
+    register(balancer, A)
+    pick(balancer, "live/cam")
+    pick(balancer, "live/other")
+    assert result_of(balancer.picked(["live/cam-1", "live/cam", "live/other"])) == "live/cam"
+    assert result_of(balancer.picked(["live/other", "live/cam"])) == "live/other"
+    assert result_of(balancer.picked(["live/cam-1", "k" * (MAX_KEY_LENGTH + 1)])) is None
+    assert result_of(balancer.picked([])) is None
+
+
+def test_asking_what_is_meant_picks_nothing_and_keeps_nothing_alive(balancer: MemoryLoadBalancer, clock: Clock) -> None:
+    # G30: in the Go proxy, each segment that is asked for by its bare name becomes a stream.
+    register(balancer, A)
+    pick(balancer, "live/cam")
+    clock.advance(PICK_LIFETIME - 1)
+    assert result_of(balancer.picked(["live/cam-1", "live/cam"])) == "live/cam"
+    assert result_of(balancer.picked(["live/cam-1"])) is None
+    clock.advance(1)
+    assert result_of(balancer.picked(["live/cam-1", "live/cam"])) is None
+
+
+def test_a_stream_whose_origin_is_gone_has_none(balancer: MemoryLoadBalancer) -> None:
+    register(balancer, A)
+    pick(balancer)
+    register(balancer, make_origin("a", service="s2"))
+    assert result_of(balancer.picked(["live/a"])) is None
+
+
 # Sessions
 
 

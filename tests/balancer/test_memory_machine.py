@@ -98,6 +98,27 @@ class BalancerMachine(RuleBasedStateMachine):
             if key in self.picks:
                 self.use(key, self.picks[key][0])
 
+    @rule(key=KEYS, server=SERVERS, surface=SURFACES)
+    def pinned(self, key: str, server: str, surface: Surface) -> None:
+        self.forget()
+        living = {origin.server: origin for origin in self.living().values()}
+        origin = result_of(self.balancer.pinned(key, server, surface))
+        if key in self.picks:
+            self.use(key, self.picks[key][0])
+        expected = living.get(server)
+        if expected is None or not expected.listeners(surface):
+            assert origin is None
+        elif expected.id not in self.doubtful:
+            assert origin is expected
+        else:
+            assert origin in (None, expected)
+
+    @rule(keys=st.lists(KEYS))
+    def picked(self, keys: list[str]) -> None:
+        self.forget()
+        expected = next((key for key in keys if key in self.picks and self.picks[key][0]), None)
+        assert result_of(self.balancer.picked(keys)) == expected
+
     @rule(key=KEYS, surface=SURFACES, excluded=EXCLUDED)
     def pick(self, key: str, surface: Surface, excluded: frozenset[str]) -> None:
         self.forget()

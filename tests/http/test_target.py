@@ -218,9 +218,13 @@ def test_the_number_of_keys_is_bounded_and_the_likeliest_are_among_them() -> Non
         (f"?hls_ctx=x&spbhid={PIN}", PIN, "?hls_ctx=x"),
         (f"?a=1&spbhid={PIN}&b=2", PIN, "?a=1&b=2"),
         # the Go proxy's playlists (G29)
-        (f"?spbhid={PIN}&&hls_ctx=x", PIN, "?&hls_ctx=x"),
-        (f"?a=1&&spbhid={PIN}", PIN, "?a=1&"),
+        (f"?spbhid={PIN}&&hls_ctx=x", PIN, "?hls_ctx=x"),
+        (f"?a=1&&spbhid={PIN}&&b=2", PIN, "?a=1&&b=2"),
+        (f"?a=1&&spbhid={PIN}", PIN, "?a=1"),
         (f"?spbhid={PIN}&", PIN, ""),
+        # what the client wrote stays
+        (f"?&spbhid={PIN}&b=2", PIN, "?&b=2"),
+        (f"?a=1&&&b=2&spbhid={PIN}&", PIN, "?a=1&&&b=2&"),
         # two of them
         ("?spbhid=one&a=1&spbhid=two", "two", "?a=1"),
         ("?spbhid=one&spbhid=", None, ""),

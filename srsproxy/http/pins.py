@@ -1,0 +1,144 @@
+"""Which origin a viewer was sent to, told by a token in the URIs that it got (:mod:`srsproxy.http.playlist`).
+
+A token is a keyed hash of the origin's ``server``, which survives a restart of the origin. So it is the same in every
+refresh and at every proxy with the same secret, tells nobody an address, and lets nobody choose one: a viewer who makes
+one up finds an origin only by guessing 96 bits. What it does find is what it may ask for anyway. So nothing is gained
+from how long a look-up takes, and tokens are found in a dict.
+"""
+
+from __future__ import annotations
+
+import hmac
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from srsproxy.balancer.model import Origin, Surface
+from srsproxy.interfaces import ILoadBalancer
+
+TOKEN_LENGTH: Final = 16
+"""Characters of a token, 6 bits each."""
+
+REFRESH_INTERVAL: Final = 1.0
+"""Seconds between two reloads of the table. Whoever makes up tokens costs no more than that; a viewer whose origin has
+registered since the last one is served by the pick of its stream."""
+
+MAX_KEPT: Final = 2_000
+"""Origins whose token and addresses are kept because computing them takes a while; twice as many as a balancer has."""
+
+_HTTP_PORT: Final = ":80"
+
+
+class Pins:
+    """Tokens of origins, and the table of registered origins by their tokens, which is reloaded when a token is not in
+    it.
+
+    An origin that is gone stays in the table until then, which does no harm: the balancer tells that it is gone.
+
+    :param secret: what all proxies in front of the same origins share.
+    :param balancer: knows the origins; the table has no more entries than it has.
+    :param clock: tells the time, in seconds.
+    """
+
+    def __init__(self, secret: bytes, balancer: ILoadBalancer, clock: IReactorTime) -> None:
+        self._secret = secret
+        self._balancer = balancer
+        self._clock = clock
+        self._tokens: dict[str, str] = {}
+        self._servers: dict[str, str] = {}
+        self._authorities: dict[str, str] = {}
+        self._reloaded_at: float | None = None
+        self._waiting: list[Deferred[None]] = []
+
+    def token(self, server: str) -> str:
+        """The token of an origin, registered or not: 16 characters that need no escaping in a URI."""
+        token = self._tokens.get(server)
+        if token is None:
+            digest = hmac.digest(self._secret, server.encode(), "sha256")
+            token = urlsafe_b64encode(digest).decode("ascii")[:TOKEN_LENGTH]
+            if len(self._tokens) >= MAX_KEPT:
+                self._tokens.clear()
+            self._tokens[server] = token
+        return token
+
+    def server(self, token: str) -> str | None:
+        """The ``server`` of the origin with this token, as far as the table knows."""
+        return self._servers.get(token)
+
+    async def resolve(self, pin: str) -> str | None:
+        """The same, if need be after a reload of the table.
+
+        :param pin: the value of the pinning parameter. One of another length than a token's is a Go proxy's, whose
+            record :meth:`ILoadBalancer.load_hls` has.
+        """
+        if len(pin) == TOKEN_LENGTH and pin not in self._servers:
+            await self.refresh()
+        return self._servers.get(pin)
+
+    def authority(self, name: bytes) -> str | None:
+        """The token of the registered origin that announces its HTTP server or API at this authority.
+
+        :param name: ``host``, or ``host:port`` unless the port is 80; an IPv6 address is in brackets.
+        """
+        return self._authorities.get(_normalized(name))
+
+    def pinning(self, origin: Origin) -> Callable[[bytes | None], bytes | None]:
+        """The tokens for the URIs of a playlist from this origin; see :func:`srsproxy.http.playlist.rewrite`.
+
+        The addresses that this origin announces are known to be its own even if the table is not that new.
+        """
+        own = self.token(origin.server).encode("ascii")
+
+        def pin(authority: bytes | None) -> bytes | None:
+            if authority is None or _normalized(authority) in _authorities(origin):
+                return own
+            token = self.authority(authority)
+            return None if token is None else token.encode("ascii")
+
+        return pin
+
+    def refresh(self) -> Deferred[None]:
+        """Reload the table, unless that was done less than :data:`REFRESH_INTERVAL` ago. All who ask while a reload
+        runs wait for the same one.
+
+        A reload that fails, as the balancer says, leaves the table as it was.
+        """
+        if not self._waiting:
+            now = self._clock.seconds()
+            # The clock may have been set back.
+            if self._reloaded_at is not None and 0 <= now - self._reloaded_at < REFRESH_INTERVAL:
+                return succeed(None)
+            self._reloaded_at = now
+        # Each has a Deferred of its own, so that one who cancels his does not take it from the others.
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        if len(self._waiting) == 1:
+            self._balancer.origins().addCallback(self._reload).addBoth(self._tell)
+        return waiting
+
+    def _reload(self, origins: list[Origin]) -> None:
+        self._servers = {self.token(origin.server): origin.server for origin in origins}
+        self._authorities = {name: self.token(origin.server) for origin in origins for name in _authorities(origin)}
+
+    def _tell(self, result: Failure | None) -> None:
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.callback(result)
+
+
+@lru_cache(maxsize=MAX_KEPT)
+def _authorities(origin: Origin) -> frozenset[str]:
+    """Where the origin says that its files, or its API, can be had by HTTP."""
+    surfaces = (Surface.HTTP, Surface.API)
+    return frozenset(str(endpoint).lower() for surface in surfaces for endpoint in origin.dial(surface))
+
+
+def _normalized(authority: bytes) -> str:
+    """With the port, and in lower case (RFC 3986, section 6.2)."""
+    name = authority.decode("utf-8", "surrogateescape").lower()
+    return name if name.rpartition(":")[2].isdecimal() else name + _HTTP_PORT
