@@ -171,7 +171,7 @@ def read_target(target: bytes, host: bytes, vhosts: frozenset[str]) -> Target:
     keys: tuple[str, ...] = (key,)
     if kind is Kind.LIVE:
         if extension == b"ts" and (streams := _streams_of_segment(key, False)):
-            keys = (key, *_in_any_vhost(streams, vhosts))
+            keys = (key, *_in_any_vhost(streams, vhosts))[:MAX_KEYS]
     elif kind is Kind.PLAYLIST or extension == b"mpd":
         keys = _in_any_vhost(keys, vhosts)
     else:
