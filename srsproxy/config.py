@@ -287,8 +287,8 @@ class Settings:
         Group.HTTP,
         "",
         TEXT,
-        "the same at all proxies in front of one set of origins: it keys the tokens that lead an HLS viewer back to its "
-        "origin. If unset, each proxy draws its own at each start",
+        "the same at all proxies in front of one set of origins: it keys the tokens that lead an HLS viewer back to "
+        "its origin. If unset, each proxy draws its own at each start",
         secret=True,
     )
 

@@ -2,8 +2,8 @@
 
 At any time the connection does one of these:
 
-*between requests*: the head of the next one is awaited or comes in; the connection's own deadlines hold. *in a body*: the
-head is there, its body is not. *in an exchange*: the deadlines are the exchange's; what the client sends already is
+*between requests*: the head of the next one is awaited or comes in; the connection's own deadlines hold. *in a body*:
+the head is there, its body is not. *in an exchange*: the deadlines are the exchange's; what the client sends already is
 kept, up to the size of a head, and then left to the kernel. *closing*: nothing it sends counts any more.
 """
 

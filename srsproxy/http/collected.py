@@ -9,11 +9,10 @@ from typing import Final
 from srsproxy.errors import LimitExceeded
 from srsproxy.http import playlist
 from srsproxy.http.boundary import ChunkDecoder
+from srsproxy.http.forwarding import DROPPED_WHEN_REWRITTEN
 from srsproxy.http.head import Framing, ResponseHead
 
 _GZIP: Final = frozenset({b"gzip", b"x-gzip"})
-_OF_THE_ORIGINAL: Final = frozenset({b"content-md5", b"content-digest", b"repr-digest", b"digest", b"accept-ranges"})
-"""Fields that speak of the bytes before they were changed."""
 
 
 class CollectedPlaylist:
@@ -75,5 +74,5 @@ class CollectedPlaylist:
         :param pin: see :func:`srsproxy.http.playlist.rewrite`.
         """
         changed = playlist.rewrite(text, pin)
-        fields = [field for field in self._head.fields if field[0].lower() not in _OF_THE_ORIGINAL]
+        fields = [field for field in self._head.fields if field[0].lower() not in DROPPED_WHEN_REWRITTEN]
         return replace(self._head, fields=fields), playlist.zip(changed) if self._gzipped else changed

@@ -28,7 +28,7 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _TEXT = rb"[\t\x20-\x7e\x80-\xff]"
 _BLANK_LINES = rb"(?:\r\n){0,%d}+" % _MAX_BLANK_LINES
 _METHOD = rb"%b{1,%d}+" % (_TOKEN, _MAX_METHOD)
-_REQUEST_LINE = re.compile(rb"%b(%b) ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])\r\n" % (_BLANK_LINES, _METHOD))
+_REQUEST_LINE = re.compile(rb"%b(%b) ([\x21-\x7e\x80-\xff]++) HTTP/([0-9])\.([0-9])\r\n" % (_BLANK_LINES, _METHOD))
 _STATUS_LINE = re.compile(rb"HTTP/([0-9])\.([0-9]) ([1-5][0-9][0-9])(?: (%b*+))?\r\n" % _TEXT)
 # What may yet become such a line.
 _REQUEST_BEGINNING = re.compile(
@@ -101,7 +101,8 @@ class RequestHead(_Head):
     """The head of a request.
 
     :ivar method: case-sensitive.
-    :ivar target: as it was sent, in whatever form (RFC 9112 section 3.2): visible ASCII, not empty.
+    :ivar target: as it was sent, in whatever form (RFC 9112 section 3.2): visible, not empty; what is not ASCII is
+        taken as SRS takes it, though it should have been escaped.
     """
 
     method: bytes

@@ -40,8 +40,9 @@ def refusal(error: BaseException | None) -> tuple[int, str]:
 
 def bad_request(error: PeerError, *, in_body: bool) -> tuple[int, str]:
     """Status and text for a client whose request cannot be understood. The text is about what the client sent."""
+    status = HTTPStatus.BAD_REQUEST
     if isinstance(error, UnsupportedVersion):
-        return HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, str(error)
-    if isinstance(error, LimitExceeded):
-        return HTTPStatus.REQUEST_ENTITY_TOO_LARGE if in_body else HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, str(error)
-    return HTTPStatus.BAD_REQUEST, str(error)
+        status = HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
+    elif isinstance(error, LimitExceeded):
+        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if in_body else HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    return status, str(error)

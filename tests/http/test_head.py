@@ -254,7 +254,6 @@ def test_http_1_0_may_lack_host_but_not_have_two() -> None:
         b"GET /a b HTTP/1.1",
         b"GET /\x00 HTTP/1.1",
         b"GET /\x7f HTTP/1.1",
-        b"GET /\xe4 HTTP/1.1",
         b" GET / HTTP/1.1",
         b"G(T / HTTP/1.1",
         b"G\xe4T / HTTP/1.1",
@@ -517,3 +516,9 @@ def test_every_proper_head_is_understood(
     answered = response(b"HTTP/1.1 200 OK\r\n%b\r\n" % lines)
     assert answered.fields == fields
     assert answered.by_name == head.by_name
+
+
+def test_a_target_may_have_bytes_that_should_have_been_escaped() -> None:
+    parsed = parse_request(b"GET /live/\xe4\xbd\xa0.flv HTTP/1.1\r\nHost: test\r\n\r\n", LIMITS)
+    assert parsed is not None
+    assert parsed[0].target == b"/live/\xe4\xbd\xa0.flv"
