@@ -18,12 +18,12 @@ from srsproxy.relay.pipes import PIPE_CAPACITY
 if TYPE_CHECKING:
     from srsproxy.interfaces import IBoundary, IRelayObserver, IStreamConnection
 
-MIN_SPLICE: Final = 4 * 1024
-"""Opaque bytes below which copying is no dearer than splicing."""
+MIN_SPLICE: Final = 16 * 1024
+"""Opaque bytes from which on splicing is worth it: measured, copying so many costs the same."""
 
-FRAMING_READ: Final = 4 * 1024
-"""Bytes read when the next ones must be seen. Framing takes a few, and what follows it in the same read is copied; in a
-message of small parts this is many of them at once."""
+FRAMING_READ: Final = 16 * 1024
+"""Bytes read when the next ones must be seen. The framing is a few of them, and the payload behind it is copied: with
+small chunks that is several at once, and of a large one the most that is not dearer to copy than to splice."""
 
 
 class _BoundedRead:
