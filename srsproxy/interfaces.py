@@ -110,6 +110,9 @@ class IRelayedHalf(Interface):
     """One relayed direction."""
 
     relayed = Attribute("Bytes handed to the sink so far (int).")
+    bypasses_sink = Attribute(
+        "Whether all that was handed to the sink is with the kernel, and nothing in the buffer of its transport (bool)."
+    )
     surplus = Attribute("Whether bytes beyond the boundary were read, and dropped (bool).")
 
     def stop() -> bytes:
@@ -141,6 +144,7 @@ class IStreamRelay(Interface):
         observer: IRelayObserver,
         bulk: bool,
         boundary: IBoundary | None = None,
+        sink_clear: bool = False,
     ) -> IRelayedHalf:
         """Relay everything that arrives at ``source`` to ``sink``, after all that was written to ``sink`` before.
 
@@ -163,6 +167,8 @@ class IStreamRelay(Interface):
             it; the observer may have the next message relayed at once. Bytes beyond the message that were read already
             are dropped, and the half's ``surplus`` says so; behind a message of known length there are none unless the
             half goes through Twisted. What the boundary does not accept ends the half with ``EndReason.MALFORMED``.
+        :param sink_clear: the caller knows that all that was written to ``sink`` is with the kernel. To find that out
+            takes a turn of the reactor.
         """
 
     def close() -> None:

@@ -405,13 +405,13 @@ class Exchange:
         if self._kind is Kind.LIVE:
             self._log.info("{what}: started on {origin}", what=self.session.doing, origin=connection.name)
         connection.transport.pauseProducing()
-        asker.writer.lend()
+        clear = asker.writer.lend()
         self._half = connection.half = self._shared.relay.relay(
-            connection.transport, asker.transport, self, bulk=True, boundary=self._boundary
+            connection.transport, asker.transport, self, bulk=True, boundary=self._boundary, sink_clear=clear
         )
 
     def relay_ended(self, half: IRelayedHalf, reason: EndReason) -> None:
-        self._forget_half(half)
+        self._forget_half(half, half.bypasses_sink)
         match reason:
             case EndReason.COMPLETE:
                 self._complete(half.surplus)
@@ -430,17 +430,18 @@ class Exchange:
     def _stop_relay(self) -> None:
         half = self._half
         if half is not None:
+            clear = half.bypasses_sink
             rest = half.stop()
-            self._forget_half(half)
+            self._forget_half(half, clear)
             if rest:
                 self._write(rest)
 
-    def _forget_half(self, half: IRelayedHalf) -> None:
+    def _forget_half(self, half: IRelayedHalf, clear: bool) -> None:
         self.session.sent += half.relayed
         self._half = None
         if self._connection is not None:
             self._connection.half = None
-        self._asker.writer.take_back()
+        self._asker.writer.take_back(clear)
 
     # Ends
 

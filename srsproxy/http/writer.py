@@ -48,17 +48,24 @@ class Writer:
         if self._drain is None and not self._lent:
             self._await_drained()
 
-    def lend(self) -> None:
+    def lend(self) -> bool:
         """Let another have the transport (a relay, a producer): stop watching it. What is written until
-        :meth:`take_back` goes through the transport's buffer."""
-        self.clear = False
+        :meth:`take_back` goes through the transport's buffer. Returns whether that is known to be empty."""
+        clear, self.clear = self.clear, False
         self._lent = True
         self._cancel()
+        return clear
 
-    def take_back(self) -> None:
-        """The other has done: watch the transport's buffer until it is empty."""
+    def take_back(self, clear: bool = False) -> None:
+        """The other has done.
+
+        :param clear: nothing is in the transport's buffer. If that is not known, it is watched until it is so.
+        """
         self._lent = False
-        self._await_drained()
+        if clear:
+            self.clear = True
+        else:
+            self._await_drained()
 
     def close(self) -> None:
         """The connection is gone, or is to be closed: tell nobody any more."""

@@ -64,7 +64,7 @@ class BoundedHalf(SplicingHalf):
         watcher: Watcher,
         source: socket.socket,
         sink: socket.socket,
-        sink_transport: IStreamConnection,
+        sink_transport: IStreamConnection | None,
         observer: IRelayObserver,
         boundary: IBoundary,
         splices: bool,

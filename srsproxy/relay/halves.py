@@ -78,7 +78,7 @@ class PumpHalf:
         watcher: Watcher,
         source: socket.socket,
         sink: socket.socket,
-        sink_transport: IStreamConnection,
+        sink_transport: IStreamConnection | None,
         observer: IRelayObserver,
     ) -> None:
         self._watcher = watcher
@@ -92,8 +92,12 @@ class PumpHalf:
         self.relayed = 0
         self._receive: Callable[[memoryview], int] = source.recv_into
         self._send = sink.send
-        self._drain: SinkDrain | None = SinkDrain(sink_transport, self._drained, self._lost_while_draining)
-        self._drain.start()
+        self._drain: SinkDrain | None = None
+        if sink_transport is None:
+            watcher.await_source(self)
+        else:
+            self._drain = SinkDrain(sink_transport, self._drained, self._lost_while_draining)
+            self._drain.start()
 
     # --- IRelayedHalf
 
@@ -101,6 +105,11 @@ class PumpHalf:
     def surplus(self) -> bool:
         """See :attr:`IRelayedHalf.surplus`; nothing is beyond a boundary here."""
         return False
+
+    @property
+    def bypasses_sink(self) -> bool:
+        """See :attr:`IRelayedHalf.bypasses_sink`."""
+        return self._drain is None
 
     def stop(self) -> bytes:
         """See :meth:`IRelayedHalf.stop`."""
@@ -213,7 +222,7 @@ class SplicingHalf(PumpHalf):
         watcher: Watcher,
         source: socket.socket,
         sink: socket.socket,
-        sink_transport: IStreamConnection,
+        sink_transport: IStreamConnection | None,
         observer: IRelayObserver,
     ) -> None:
         self._pipe: Pipe | None = None

@@ -33,6 +33,9 @@ class PortableHalf:
     transport that is paused then may still deliver to its protocol what it has decrypted already.
     """
 
+    bypasses_sink = False
+    """See :attr:`IRelayedHalf.bypasses_sink`."""
+
     __slots__ = ("_boundary", "_observer", "_reactor", "_sink", "_sink_lost", "_source", "relayed", "surplus")
 
     def __init__(

@@ -88,12 +88,13 @@ class Pump:
         self,
         source: socket.socket,
         sink: socket.socket,
-        sink_transport: IStreamConnection,
+        sink_transport: IStreamConnection | None,
         observer: IRelayObserver,
         bulk: bool,
         boundary: IBoundary | None,
     ) -> PumpHalf:
-        """Relay from one socket to another once the sink's transport has written what it has; see ``IStreamRelay``."""
+        """Relay from one socket to another once the sink's transport, if it is given, has written what it has; see
+        ``IStreamRelay``."""
         splices = bulk and hasattr(os, "splice")
         if boundary is not None:
             return BoundedHalf(self, source, sink, sink_transport, observer, boundary, splices)

@@ -35,6 +35,7 @@ class StreamRelay:
         observer: IRelayObserver,
         bulk: bool,
         boundary: IBoundary | None = None,
+        sink_clear: bool = False,
     ) -> IRelayedHalf:
         """See :meth:`IStreamRelay.relay`."""
         if self._pump is not None:
@@ -43,7 +44,8 @@ class StreamRelay:
             if source_socket is not None and sink_socket is not None:
                 if self._coalescer is not None and not bulk and boundary is None:
                     return self._coalescer.relay(source_socket, sink_socket, sink, observer)
-                return self._pump.relay(source_socket, sink_socket, sink, observer, bulk, boundary)
+                to_drain = None if sink_clear else sink
+                return self._pump.relay(source_socket, sink_socket, to_drain, observer, bulk, boundary)
         return PortableHalf(self._reactor, source, sink, observer, boundary)
 
     def close(self) -> None:
