@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
-from twisted.internet.interfaces import IProcessTransport
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.process import Process
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from srsproxy.errors import SrsProxyError
 
@@ -38,33 +41,44 @@ def find_program(name: str) -> str:
     return path
 
 
+@implementer(IPushProducer)
 class Child(ProcessProtocol):
-    """A child process.
+    """A child process. It is a producer for whoever takes its standard output.
 
+    :param take_output: gets what it writes to its standard output; kept in :attr:`output` if not given.
     :ivar status: its exit status, or the number of the signal that ended it as a negative number; ``None`` while it
         runs.
     """
 
-    transport: IProcessTransport
+    transport: Process
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, take_output: Callable[[bytes], None] | None = None) -> None:
         self._reactor = reactor
+        self._take_output = take_output or self._keep_output
         self._output = bytearray()
         self._errors = bytearray()
         self.status: int | None = None
         self._waiting: list[Deferred[int]] = []
 
     @classmethod
-    def start(cls, reactor: Any, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Child:
+    def start(
+        cls,
+        reactor: Any,
+        arguments: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        take_output: Callable[[bytes], None] | None = None,
+    ) -> Child:
         """Start a program.
 
         :param arguments: the program's name or path, and what follows it.
         :param environment: this process's own if not given.
+        :param folder: where it works; this process's own if not given.
         :raises NoSuchProgram: it cannot be found.
         """
         path = find_program(arguments[0])
-        child = cls(reactor)
-        reactor.spawnProcess(child, path, arguments, environment)
+        child = cls(reactor, take_output)
+        reactor.spawnProcess(child, path, arguments, environment, None if folder is None else str(folder))
         return child
 
     @property
@@ -95,8 +109,26 @@ class Child(ProcessProtocol):
             self._signal("KILL")
             await self.ended()
 
+    def kill(self) -> None:
+        """End the process at once, if it still runs."""
+        self._signal("KILL")
+        # The end of its output must be noticed.
+        self.transport.resumeProducing()
+
+    def pauseProducing(self) -> None:
+        """Do not read what it writes, so that it has to wait."""
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Read again."""
+        self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """Nobody takes its output any more."""
+        self.kill()
+
     def outReceived(self, data: bytes) -> None:
-        _append(self._output, data)
+        self._take_output(data)
 
     def errReceived(self, data: bytes) -> None:
         _append(self._errors, data)
@@ -114,6 +146,34 @@ class Child(ProcessProtocol):
     def _signal(self, name: str) -> None:
         with suppress(ProcessExitedAlready):
             self.transport.signalProcess(name)
+
+    def _keep_output(self, data: bytes) -> None:
+        _append(self._output, data)
+
+
+class Children:
+    """Child processes that are killed together."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._running: set[Child] = set()
+
+    def __len__(self) -> int:
+        """How many are running."""
+        return len(self._running)
+
+    def start(self, arguments: Sequence[str], folder: Path | None, take_output: Callable[[bytes], None]) -> Child:
+        """Start one more; see :meth:`Child.start`."""
+        child = Child.start(self._reactor, arguments, folder=folder, take_output=take_output)
+        self._running.add(child)
+        child.ended().addCallback(lambda _: self._running.discard(child))
+        return child
+
+    async def kill(self) -> None:
+        """Kill all; returns when they have ended."""
+        for child in tuple(self._running):
+            child.kill()
+            await child.ended()
 
 
 def _append(kept: bytearray, data: bytes) -> None:

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+from srsproxy.demo import flv
 from srsproxy.demo.flv import is_key_frame, is_sequence_header, metadata
 from srsproxy.rtmp.message import Message, MessageType
 from srsproxy.streamkey import StreamKey
@@ -101,6 +102,29 @@ class Player(ABC):
         """Forget what waits. If the connection is gone, whoever owns the player is told as well, and has it leave."""
         self._waiting.clear()
         self._waiting_size = 0
+
+
+class FlvPlayer(Player):
+    """Writes a stream in FLV."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun = False
+
+    @abstractmethod
+    def begin(self) -> None:
+        """The stream's first frame is there, and going to be written."""
+
+    @abstractmethod
+    def write(self, data: bytes) -> None:
+        """Write a part of the FLV file."""
+
+    def write_frame(self, frame: Message, timestamp: int) -> None:
+        if not self._begun:
+            self._begun = True
+            self.begin()
+            self.write(flv.HEADER)
+        self.write(flv.tag(frame.type, frame.payload, timestamp))
 
 
 class LiveStream:

@@ -1,4 +1,4 @@
-"""A media origin in a few hundred lines: RTMP publish and play, and HTTP-FLV, towards its clients like SRS.
+"""A small media origin: RTMP publish and play, live streams over HTTP, and HLS, towards its clients like SRS.
 
 It is a Twisted service. It listens on the loopback interface only, and obeys whoever runs it, so that a test can have
 the origin that it needs::
@@ -27,7 +27,9 @@ from twisted.python.failure import Failure
 from srsproxy import __version__
 from srsproxy.api.versions import ProxyIdentity
 from srsproxy.balancer.model import Origin
-from srsproxy.demo.http_flv import build_http_site
+from srsproxy.demo.child import Children
+from srsproxy.demo.hls import Segments
+from srsproxy.demo.http_site import HttpVisit, build_http_site
 from srsproxy.demo.live import Streams
 from srsproxy.demo.rtmp import RtmpFactory, Visit
 from srsproxy.log import new_context_id
@@ -37,7 +39,7 @@ from srsproxy.streamkey import StreamKey
 HOST: Final = "127.0.0.1"
 
 MAX_VISITS: Final = 1000
-"""Records of clients that are kept, the latest ones; a few hundred bytes each."""
+"""Records of RTMP clients and of HTTP requests that are kept, the latest ones; a few hundred bytes each."""
 
 
 class DemoOrigin(Service):
@@ -45,8 +47,11 @@ class DemoOrigin(Service):
 
     :param vhosts: the vhosts that it has besides the default one.
     :param rtmp_port: 0 for one that is free; so ``http_port``.
-    :ivar streams: what is published and played now.
+    :param segments: what its HLS is made of.
+    :ivar streams: what is published and played now. HLS plays a stream as well, once it was asked for.
     :ivar visits: what its RTMP clients have said, the latest last.
+    :ivar requests: what its HTTP clients have asked, the latest last.
+    :ivar children: every ffmpeg that makes HLS or a live stream for a player.
     :ivar refuse: asked before each publish and play; if it says so, the connection is closed, as SRS does when a hook
         says so.
     :ivar silent: RTMP connections are accepted and never answered.
@@ -63,18 +68,22 @@ class DemoOrigin(Service):
         rtmp_port: int = 0,
         http_port: int = 0,
         vhosts: frozenset[str] = frozenset(),
+        segments: Segments = Segments.TS,
     ) -> None:
         self.name = name
         self.reactor = reactor
         self.vhosts = vhosts
+        self.segments = segments
         self.streams = Streams()
         self.visits: deque[Visit] = deque(maxlen=MAX_VISITS)
+        self.requests: deque[HttpVisit] = deque(maxlen=MAX_VISITS)
+        self.children = Children(reactor)
         self.refuse: Callable[[StreamKey, Action], bool] | None = None
         self.silent = False
         self.record = False
-        self._identity = ProxyIdentity(f"demo-{name}", new_context_id(), str(os.getpid()), __version__)
+        self.identity = ProxyIdentity(f"demo-{name}", new_context_id(), str(os.getpid()), __version__)
         self._rtmp = _Listener(reactor, rtmp_port, RtmpFactory(self))
-        self._http = _Listener(reactor, http_port, build_http_site(reactor, self.streams, self.vhosts, self._identity))
+        self._http = _Listener(reactor, http_port, build_http_site(self))
 
     @property
     def rtmp_address(self) -> str:
@@ -92,13 +101,18 @@ class DemoOrigin(Service):
         return len(self._rtmp.protocols)
 
     @property
+    def http_connections(self) -> int:
+        """How many HTTP clients are connected."""
+        return len(self._http.protocols)
+
+    @property
     def registration(self) -> Origin:
         """What its heartbeats say."""
         return Origin(
             ip=HOST,
-            server=self._identity.server,
-            service=self._identity.service,
-            pid=self._identity.pid,
+            server=self.identity.server,
+            service=self.identity.service,
+            pid=self.identity.pid,
             device_id=self.name,
             rtmp=(self.rtmp_address,),
             http=(self.http_address,),
@@ -114,10 +128,15 @@ class DemoOrigin(Service):
         self._http.open()
 
     def stopService(self) -> Deferred[None]:
-        """Go away at once, like a process that is killed: all connections are reset. Fires when they are gone."""
+        """Go away at once, like a process that is killed: all connections are reset. Fires when they are gone, and all
+        child processes have ended."""
         Service.stopService(self)
         closed = [Deferred.fromCoroutine(listener.close()) for listener in (self._rtmp, self._http)]
-        return gatherResults(closed).addCallback(lambda _: None)
+        return gatherResults(closed).addCallback(lambda _: Deferred.fromCoroutine(self.children.kill()))
+
+    def refuses(self, key: StreamKey, action: Action) -> bool:
+        """What :attr:`refuse` says."""
+        return self.refuse is not None and self.refuse(key, action)
 
 
 class _Connection(ProtocolWrapper):

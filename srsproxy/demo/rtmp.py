@@ -184,7 +184,7 @@ class RtmpSession(Protocol):
 
     def _ask_leave(self, action: Action, key: StreamKey) -> None:
         self._visit.streams.append((action, key))
-        if self._origin.refuse is not None and self._origin.refuse(key, action):
+        if self._origin.refuses(key, action):
             raise HungUp(f"{action.value} {key}: refused")
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet import reactor
 
 from srsproxy.demo.origin import DemoOrigin
+from tests.http.origins import RawHttpClient
 from tests.rtmp_client import RawClient, RtmpTestClient, Style, status_code
 
 
@@ -63,11 +64,13 @@ class House:
         await client.read_to_pong()
         return client
 
-    async def http_client(self, request: str) -> RawClient:
-        """A client that has sent ``request``, a request line such as ``GET /live/a.flv``."""
-        client = await RawClient.connect(reactor, "127.0.0.1", self.http_port)
+    async def http_client(self, request: str | None = None) -> RawHttpClient:
+        """A client that has sent ``request``, a request line such as ``GET /live/a.flv``, if that is given."""
+        client = await RawHttpClient.connect(reactor, "127.0.0.1", self.http_port)
         self._clients.append(client)
-        client.send(f"{request} HTTP/1.1\r\nHost: {self.origin.http_address}\r\n\r\n".encode())
+        if request is not None:
+            method, target = request.split(" ")
+            client.request(target, f"Host: {self.origin.http_address}", method=method)
         return client
 
 

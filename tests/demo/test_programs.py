@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from twisted.internet import reactor
 
+from srsproxy.demo.hls import Segments
 from tests.asynchronous import in_reactor
 from tests.demo.helpers import House
 from tests.processes import Program, codecs, publish_with_ffmpeg
@@ -23,13 +24,26 @@ async def published(house: House) -> None:
     await house.origin.streams.until(lambda: bool(house.origin.streams.published)).addTimeout(20.0, reactor)
 
 
-@pytest.mark.parametrize("surface", ["rtmp", "http"])
 @in_reactor
-async def test_what_ffmpeg_publishes_plays_with_both_codecs(surface: str) -> None:
+async def test_what_ffmpeg_publishes_plays_with_both_codecs_in_every_way() -> None:
     async with House() as house, publish_with_ffmpeg(reactor, url(house)):
         await published(house)
-        where = url(house) if surface == "rtmp" else f"http://{house.origin.http_address}/live/a.flv"
-        assert await codecs(reactor, where) == MEDIA
+        http = f"http://{house.origin.http_address}/live/a"
+        assert await codecs(reactor, url(house)) == MEDIA
+        assert await codecs(reactor, f"{http}.flv") == MEDIA
+        assert await codecs(reactor, f"{http}.ts") == MEDIA
+        assert await codecs(reactor, f"{http}.m3u8") == MEDIA
+        assert await codecs(reactor, f"{http}.aac") == {"aac"}
+        async with Program(reactor, ("ffprobe", "-hide_banner", f"{http}.mp3")) as probe:
+            await probe.read("Audio: mp3")
+
+
+@pytest.mark.parametrize("segments", [Segments.ENCRYPTED_TS, Segments.FMP4])
+@in_reactor
+async def test_hls_plays_with_both_codecs(segments: Segments) -> None:
+    async with House(segments=segments) as house, publish_with_ffmpeg(reactor, url(house)):
+        await published(house)
+        assert await codecs(reactor, f"http://{house.origin.http_address}/live/a.m3u8") == MEDIA
 
 
 @in_reactor
