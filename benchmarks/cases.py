@@ -122,8 +122,8 @@ def _published(bench: Bench) -> Iterator[tuple[str, ...]]:
     """Streams that are published at the origin itself; the options of players that share them."""
     streams = min(PLAYED_STREAMS, bench.streams)
     name = ("--name", bench.stream_name())
-    # SRS clears away now and then the streams that nobody publishes or plays, those too whose publisher has named them and
-    # is about to publish; players then wait at a new one of that name for ever. Delayed acknowledgements make that likely.
+    # SRS clears away streams that have neither publisher nor player, now and then: also those that somebody has named
+    # and is about to publish, and players then wait for ever. Delayed acknowledgements make that likely.
     with bench.load("publish", bench.rtmp.address, streams, "--quick-ack", *name) as publishers:
         publishers.wait_until_ready()
         yield ("--streams", str(streams), *name)
