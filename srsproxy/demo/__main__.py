@@ -29,12 +29,15 @@ def parse_options(arguments: Sequence[str]) -> TourOptions:
     free = "0: any that is free"
     parser.add_argument("--rtmp-port", type=_port, default=11935, metavar="PORT", help=f"of srsproxy (11935; {free})")
     parser.add_argument(
+        "--http-port", type=_port, default=18080, metavar="PORT", help=f"its HTTP streams and HLS (18080; {free})"
+    )
+    parser.add_argument(
         "--system-port", type=_port, default=12025, metavar="PORT", help=f"its system API (12025; {free})"
     )
     parser.add_argument("--once", action="store_true", help="end when the stream plays; so without a terminal")
     options = parser.parse_args(arguments)
     once = options.once or sys.stdin is None or not sys.stdin.isatty()
-    return TourOptions(options.rtmp_port, options.system_port, once)
+    return TourOptions(options.rtmp_port, options.http_port, options.system_port, once)
 
 
 def _tell(line: str) -> None:

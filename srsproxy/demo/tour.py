@@ -62,6 +62,7 @@ class TourOptions:
     """
 
     rtmp_port: int
+    http_port: int
     system_port: int
     once: bool
 
@@ -106,19 +107,21 @@ class Tour:
         for program in ("ffmpeg", "ffprobe"):
             find_program(program)
         rtmp = f"{HOST}:{await self._free_port(self._options.rtmp_port, '--rtmp-port')}"
+        http = f"{HOST}:{await self._free_port(self._options.http_port, '--http-port')}"
         system = f"{HOST}:{await self._free_port(self._options.system_port, '--system-port')}"
-        self._start_proxy(rtmp, system)
+        self._start_proxy(rtmp, http, system)
         for origin in self._origins:
             origin.startService()
             registered = Deferred.fromCoroutine(self._register(origin, system))
             await self._in_time(registered, "srsproxy took no heartbeat")
             self._tell(f"  origin {origin.name} is at rtmp://{origin.rtmp_address}, and registered")
-        url = f"rtmp://{rtmp}/{_STREAM.app}/{_STREAM.stream}"
-        serving = await self._publish(url)
-        await self._verify(url)
+        addresses = _addresses(rtmp, http, _STREAM.stream)
+        serving = await self._publish(addresses[0])
+        for address in addresses:
+            await self._verify(address)
         self._tell("It works.")
         if not self._options.once:
-            self._explain(url, serving)
+            self._explain(rtmp, http, serving)
             await Deferred[None]()  # until the user or a child ends it
 
     async def _free_port(self, port: int, option: str) -> int:
@@ -131,8 +134,8 @@ class Tour:
         await maybeDeferred(listening.stopListening)
         return number
 
-    def _start_proxy(self, rtmp: str, system: str) -> None:
-        settings = {"PROXY_RTMP_SERVER": rtmp, "PROXY_SYSTEM_API": system}
+    def _start_proxy(self, rtmp: str, http: str, system: str) -> None:
+        settings = {"PROXY_RTMP_SERVER": rtmp, "PROXY_HTTP_SERVER": http, "PROXY_SYSTEM_API": system}
         shown = " ".join(f"{name}={value}" for name, value in settings.items())
         self._tell(f"Starting srsproxy: {shown} twistd --nodaemon srsproxy")
         # Settings of another srsproxy, which the user may have exported, are not for this one.
@@ -172,18 +175,20 @@ class Tour:
         probe = Child.start(self._reactor, ["ffprobe", "-loglevel", "error", *show, url])
         self._children.append(probe)
         await self._in_time(probe.ended(), "the stream does not play")
-        codecs = probe.output.split()
+        # ffprobe may tell each one twice: as a part of a programme as well.
+        codecs = sorted(set(probe.output.split()))
         seen = " and ".join(codecs) or "nothing"
         if set(codecs) != _CODECS:
             raise DemoFailed(f"the stream does not play: ffprobe sees {seen}", probe)
         self._tell(f"  it plays: {seen}")
 
-    def _explain(self, url: str, serving: DemoOrigin) -> None:
+    def _explain(self, rtmp: str, http: str, serving: DemoOrigin) -> None:
         """Tell what the user can do now."""
-        mine = url.removesuffix(_STREAM.stream) + "mine"
-        direct = f"http://{serving.http_address}/{_STREAM.app}/{_STREAM.stream}.flv"
+        mine, *_ = _addresses(rtmp, http, "mine")
+        _, direct, _ = _addresses(serving.rtmp_address, serving.http_address, _STREAM.stream)
         self._tell("Try:")
-        self._tell(f"  ffplay {url}")
+        for address in _addresses(rtmp, http, _STREAM.stream):
+            self._tell(f"  ffplay {address}")
         self._tell(f"  ffmpeg -re -i FILE -c:v libx264 -c:a aac -f flv {mine}")
         self._tell(f"  ffplay {mine}")
         self._tell(f"  ffplay {direct}    (origin {serving.name} itself)")
@@ -216,6 +221,12 @@ class Tour:
             await origin.stopService()
         for child in reversed(self._children):
             await child.stop()
+
+
+def _addresses(rtmp: str, http: str, stream: str) -> tuple[str, str, str]:
+    """Where a stream is played over RTMP, as HTTP-FLV and as HLS."""
+    path = f"{_STREAM.app}/{stream}"
+    return f"rtmp://{rtmp}/{path}", f"http://{http}/{path}.flv", f"http://{http}/{path}.m3u8"
 
 
 def _has_stream(origin: DemoOrigin) -> bool:

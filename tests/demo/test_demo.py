@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 def demo(*options: str, folder: Path = ROOT, **environ: str) -> Program:
     """The demo on free ports, and without a terminal."""
-    command = (sys.executable, "-m", "srsproxy.demo", "--rtmp-port=0", "--system-port=0", *options)
+    command = (sys.executable, "-m", "srsproxy.demo", "--rtmp-port=0", "--http-port=0", "--system-port=0", *options)
     return Program(reactor, command, environ=environ, folder=folder)
 
 
@@ -48,7 +48,12 @@ async def test_it_publishes_through_the_proxy_sees_the_stream_play_and_leaves_no
         children = children_of(program.pid)
         assert len(children) >= 2
         assert await program.wait(PATIENCE) == 0
-        assert re.search(r"origin [ab] has it\nPlaying rtmp://127.0.0.1:[0-9]+/live/demo\n  it plays: ", program.output)
+        played = re.findall(
+            r"^Playing (\w+)://127.0.0.1:[0-9]+/live/demo(\S*)\n  it plays: (.+)", program.output, re.MULTILINE
+        )
+        both = "aac and h264"
+        assert played == [("rtmp", "", both), ("http", ".flv", both), ("http", ".m3u8", both)]
+        assert re.search(r"origin [ab] has it\nPlaying", program.output)
         assert program.output.endswith("It works.\n")
         assert running(children) == []
 
@@ -70,12 +75,13 @@ async def test_sigterm_at_any_moment_ends_everything(moment: str) -> None:
 async def test_on_a_terminal_it_runs_on_and_tells_what_to_try_until_ctrl_c() -> None:
     terminal, end_of_demo = pty.openpty()
     try:
-        shell = f"exec {sys.executable} -m srsproxy.demo --rtmp-port=0 --system-port=0 < {os.ttyname(end_of_demo)}"
+        ports = "--rtmp-port=0 --http-port=0 --system-port=0"
+        shell = f"exec {sys.executable} -m srsproxy.demo {ports} < {os.ttyname(end_of_demo)}"
         async with Program(reactor, ("/bin/sh", "-c", shell), folder=ROOT) as program:
             await program.read("Ctrl-C ends everything", PATIENCE)
             rtmp = (await program.read(r"ffplay (rtmp://\S+/live/demo)"))[1]
-            http = (await program.read(r"ffplay (http://\S+\.flv)"))[1]
-            assert await codecs(reactor, rtmp) == await codecs(reactor, http) == {"h264", "aac"}
+            direct = (await program.read(r"ffplay (http://\S+\.flv) .*itself"))[1]
+            assert await codecs(reactor, rtmp) == await codecs(reactor, direct) == {"h264", "aac"}
             children = children_of(program.pid)
             program.signal(signal.SIGINT)
             assert await program.wait(PATIENCE) == 0
@@ -152,7 +158,7 @@ async def test_settings_of_another_srsproxy_do_not_matter() -> None:
 
 def test_the_default_ports_are_those_of_srsproxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", None)
-    assert parse_options([]) == TourOptions(11935, 12025, once=True)
+    assert parse_options([]) == TourOptions(11935, 18080, 12025, once=True)
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "x", ""])
