@@ -26,11 +26,14 @@ class ILoadBalancer(Interface):
     def origins() -> Deferred[list[Origin]]:
         """The origins whose heartbeat has not expired."""
 
-    def pick(key: str, surface: Surface, exclude: Collection[str] = ()) -> Deferred[Origin]:
+    def pick(
+        key: str, surface: Surface, exclude: Collection[str] = (), prefer: str | None = None
+    ) -> Deferred[Origin]:
         """The origin of the stream ``key``, chosen now if it has none; asking keeps the pick alive.
 
         :param surface: what the caller will dial; an origin that does not announce it is no choice.
         :param exclude: ids of origins that this caller has already tried in vain; a pick on one of them moves.
+        :param prefer: the ``server`` to choose, if it is as good as any, for a stream that has no origin.
         :raises NoOrigin: nothing is left to choose from; the text says why (none registered, none with this surface,
             all tried, or the stream's origin lacks the surface: then the stream is not moved, because its other clients
             use that origin).

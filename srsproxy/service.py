@@ -78,7 +78,7 @@ def build(settings: Settings, reactor: Any = None) -> Proxy:
         server=f"srsproxy-{platform.node()}", service=new_context_id(), pid=str(os.getpid()), version=__version__
     )
     rtmp = RtmpServer(rtmp_shared.Shared(reactor, settings, balancer, relay, stats, limits))
-    pins = Pins(settings.cluster_secret.encode() or secrets.token_bytes(), balancer, reactor)
+    pins = Pins(settings.cluster_secret.encode("utf-8", "surrogateescape") or secrets.token_bytes(), balancer, reactor)
     local = LocalSite(reactor, build_pages_site(reactor, settings.static_files, identity))
     http = HttpServer(http_shared.Shared(reactor, settings, balancer, relay, stats, limits, pins, local))
     proxy = Proxy(reactor, settings, stats, relay, [rtmp, http])

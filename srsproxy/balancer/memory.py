@@ -97,8 +97,10 @@ class MemoryLoadBalancer:
         self._expire()
         return succeed([member.origin for member in self._members.values()])
 
-    def pick(self, key: str, surface: Surface, exclude: Collection[str] = ()) -> Deferred[Origin]:
-        return execute(self._pick, key, surface, exclude)
+    def pick(
+        self, key: str, surface: Surface, exclude: Collection[str] = (), prefer: str | None = None
+    ) -> Deferred[Origin]:
+        return execute(self._pick, key, surface, exclude, prefer)
 
     def pinned(self, key: str, server: str, surface: Surface) -> Deferred[Origin | None]:
         now = self._expire()
@@ -211,7 +213,7 @@ class MemoryLoadBalancer:
         member = self._picks.get(key)
         return member if member is not None and member.alive else None
 
-    def _pick(self, key: str, surface: Surface, exclude: Collection[str]) -> Origin:
+    def _pick(self, key: str, surface: Surface, exclude: Collection[str], prefer: str | None) -> Origin:
         check_length("stream key", key, MAX_KEY_LENGTH)
         now = self._expire()
 
@@ -231,7 +233,8 @@ class MemoryLoadBalancer:
             # Down, but no worse than any other.
             self._picks.renew(key, now)
             return current.origin
-        chosen = self._policy(best, self._random)
+        preferred = (candidate for candidate in best if candidate.origin.server == prefer)
+        chosen = self._policy([*preferred] or best, self._random)
         member = self._members[chosen.server]
         member.streams += 1
         self._picks.store(key, member, now)

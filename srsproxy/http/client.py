@@ -150,7 +150,7 @@ class HttpClient(Client):
                     return False
         except PeerError as error:
             # Where the next request begins is not known any more.
-            self._refuse(*bad_request(error, in_body=self._body is not None), error)
+            self._refuse(*bad_request(error, in_body=self._request is not None), error)
             return False
         self._request_begun = False
         request, self._request = self._request, None

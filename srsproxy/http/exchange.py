@@ -19,21 +19,16 @@ from http import HTTPStatus
 from typing import Final
 from typing import Protocol as Interface
 
-from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from srsproxy.balancer.model import Endpoint, Origin, Surface
-from srsproxy.balancer.routing import reach_origin
 from srsproxy.deadline import Deadline
 from srsproxy.errors import (
     DeadlineExceeded,
     OriginLost,
     OriginRejected,
-    OriginUnreachable,
     PeerError,
-    describe,
     outcome_of,
 )
 from srsproxy.http.boundary import LAST_CHUNK, ChunkDecoder, ChunkedBoundary, LengthBoundary
@@ -42,6 +37,7 @@ from srsproxy.http.forwarding import client_response, error_answer, relocated
 from srsproxy.http.head import Framing, RequestHead, ResponseHead, keeps_alive, parse_response, response_body
 from srsproxy.http.playlist import is_master_for_stranger
 from srsproxy.http.refusal import refusal
+from srsproxy.http.search import PLAY, Search
 from srsproxy.http.shared import SOURCE, Shared
 from srsproxy.http.target import Kind, Target
 from srsproxy.http.upstream import OriginConnection
@@ -100,14 +96,12 @@ class Exchange:
         "_connection",
         "_decoder",
         "_half",
-        "_kind",
-        "_origin",
-        "_pending",
         "_playlist",
         "_received",
         "_request",
         "_request_bytes",
         "_response",
+        "_search",
         "_shared",
         "_take",
         "_target",
@@ -119,11 +113,8 @@ class Exchange:
         self._asker = asker
         self._request = request
         self._target = target
-        self._kind = target.kind
         self._body = body
         self._request_bytes = b""
-        self._pending: Deferred[None] | None = None
-        self._origin: Origin | None = None
         self._connection: OriginConnection | None = None
         self._take: Callable[[Exchange, bytes], None] = Exchange._wait
         self._received = b""
@@ -132,109 +123,27 @@ class Exchange:
         self._boundary: IBoundary | None = None
         self._half: IRelayedHalf | None = None
         self.session: Session = shared.sessions.open(target.format or SOURCE, asker.context, asker.peer)
-
-    # Choosing an origin, and reaching it
+        self._search = Search(shared, target, self.session, self)
 
     def start(self) -> None:
         """Go through all steps."""
-        target, shared, session = self._target, self._shared, self.session
-        if target.kind is Kind.LOCAL:
-            self._reach(None)
-            return
-        session.key = target.key
-        session.action = "play" if target.kind is Kind.LIVE and self._request.method == b"GET" else "fetch"
-        server = shared.pins.server(target.pin) if target.pin is not None else None
-        if server is not None:
-            pinned = shared.balancer.pinned(session.key, server, Surface.HTTP)
-            self._pending = pinned.addCallback(self._chosen).addErrback(self._failed)
-        elif target.pin is None and len(target.keys) == 1:
-            pick = shared.balancer.pick(session.key, Surface.HTTP)
-            self._pending = pick.addCallback(self._chosen).addErrback(self._failed)
-        else:
-            self._reach(None)
+        self._search.begin()
 
-    def _chosen(self, origin: Origin | None) -> None:
-        self._pending = None
-        if origin is not None:
-            for endpoint in origin.dial(Surface.HTTP):
-                connection = self._shared.pool.take(str(endpoint))
-                if connection is not None:
-                    self._send(connection, origin)
-                    return
-        self._reach(origin)
+    # Choosing an origin, and reaching it (Seeker)
 
-    def _reach(self, first: Origin | None, fresh: bool = False) -> None:
-        """The long way: what needs more than one question, or a new connection.
-
-        :param first: the origin to try first.
-        :param fresh: take no connection from the pool.
-        """
-        find = self._find_local(fresh) if self._kind is Kind.LOCAL else self._find(first, fresh)
-        self._pending = Deferred.fromCoroutine(find).addErrback(self._failed)
-
-    async def _find_local(self, fresh: bool) -> None:
-        pool, local = self._shared.pool, self._shared.local
-        connection = None if fresh else pool.take(local.name)
-        if connection is None:
-            connection = await pool.open(local.endpoint, local.name)
-        self._send(connection, None)
-
-    async def _find(self, first: Origin | None, fresh: bool) -> None:
-        shared = self._shared
-        if first is None:
-            first = await self._resolve()
-
-        async def attempt(origin: Origin, endpoint: Endpoint) -> None:
-            connection = None if fresh else shared.pool.take(str(endpoint))
-            # Kept at once: while the balancer is told of the success, the client may leave.
-            self._connection = connection or await shared.pool.connect(endpoint)
-            self._origin = origin
-
-        key = self.session.key or self._target.key
-        await reach_origin(shared.balancer, key, Surface.HTTP, attempt, self._origin_failed, first)
-        if self._connection is not None and self._origin is not None:
-            self._send(self._connection, self._origin)
-
-    async def _resolve(self) -> Origin | None:
-        """Find out which stream is meant, and which origin the viewer is pinned to, if it is."""
-        shared, target, session = self._shared, self._target, self.session
-        pin = target.pin
-        server = None
-        if pin is not None:
-            server = await shared.pins.resolve(pin)
-            record = None if server is not None else await shared.balancer.load_hls(pin)
-            if record is not None:
-                # Given out by a Go proxy: it names the stream.
-                session.key = record.key
-                return None
-        if len(target.keys) > 1:
-            session.key = await shared.balancer.picked(target.keys) or target.key
-            self._kind = target.kind_of(session.key)
-        if server is None or session.key is None:
-            return None
-        return await shared.balancer.pinned(session.key, server, Surface.HTTP)
-
-    def _origin_failed(self, error: OriginUnreachable) -> None:
-        self._log.warn("{what}: {reason}; trying the next origin", what=self.session.doing, reason=describe(error))
-
-    def _failed(self, failure: Failure) -> None:
-        self._pending = None
-        if self.session.outcome is None:  # The end of the exchange cancels what is pending.
-            self._fail(failure)
-
-    def _send(self, connection: OriginConnection, origin: Origin | None) -> None:
-        self._pending = None
-        self._connection, self._origin = connection, origin
-        if origin is not None:
-            self.session.origin = origin.id
+    def connection_found(self, connection: OriginConnection) -> None:
+        self._connection = connection
         if not self._request_bytes:
             head = self._asker.origin_head(self._request, self._target, len(self._body))
             self._request_bytes = head + self._body
         settings = self._shared.settings
-        seconds = settings.http_wait_timeout if self._kind is Kind.LIVE else settings.http_origin_timeout
+        seconds = settings.http_wait_timeout if self._search.kind is Kind.LIVE else settings.http_origin_timeout
         self._asker.deadline.expect(f"no answer from {connection.name}", seconds, self._too_late)
         self._take, self._received = Exchange._wait, b""
         connection.send(self._request_bytes, self)
+
+    def search_failed(self, failure: Failure) -> None:
+        self._fail(failure)
 
     # The origin's side (ResponseReceiver)
 
@@ -259,8 +168,8 @@ class Exchange:
             self._closed_in_body(reason)
         elif connection.used and not self._received and not self._body:
             # It was closed while our request was on its way to it. Nothing was done about it, so it can be sent again.
-            self._reach(self._origin, fresh=True)
-        elif clean and not self._received and self._origin is not None:
+            self._search.renew()
+        elif clean and not self._received and self._search.origin is not None:
             # SRS's only word for: a hook refuses, not allowed, no such vhost (wire-facts 3).
             self._fail(OriginRejected(f"{connection.name}: closed the connection instead of an answer"))
         else:
@@ -298,7 +207,12 @@ class Exchange:
 
     def _head_received(self, head: ResponseHead, rest: bytes) -> None:
         self._response = head
-        if self._kind is Kind.PLAYLIST and head.status == HTTPStatus.OK and self._request.method != b"OPTIONS":
+        playlist = self._search.kind is Kind.PLAYLIST and self._request.method != b"OPTIONS"
+        if playlist and head.status == HTTPStatus.NOT_FOUND and not self._again and self._search.go_elsewhere():
+            self._again = True
+            self._leave_connection(surplus=True)
+            return
+        if playlist and head.status == HTTPStatus.OK:
             self._playlist = CollectedPlaylist(
                 head, response_body(head, b"GET"), self._shared.settings.http_max_playlist_size
             )
@@ -306,7 +220,6 @@ class Exchange:
             self._collect(rest)
             return
         framing = response_body(head, self._request.method)
-        self._boundary = None
         if framing is Framing.CHUNKED and not self._request.minor:
             self._begin(Framing.UNTIL_CLOSE)
             self._begin_dechunking(rest)
@@ -315,7 +228,7 @@ class Exchange:
         if framing is not Framing.UNTIL_CLOSE:
             self._boundary = LengthBoundary(framing) if isinstance(framing, int) else ChunkedBoundary()
             own = self._boundary.inspect(memoryview(rest)) if not self._boundary.complete else 0
-        self._begin(framing, rest[:own])
+        self._begin(None if self._request.method == b"HEAD" else framing, rest[:own])
         if self._boundary is None or not self._boundary.complete:
             if isinstance(framing, int) and self._boundary is not None and self._boundary.opaque <= SMALL_BODY:
                 self._take = Exchange._copy
@@ -324,14 +237,15 @@ class Exchange:
         else:
             self._complete(surplus=own < len(rest))
 
-    def _begin(self, framing: int | Framing, body: bytes = b"") -> None:
-        """Write the head, and what is there of the body."""
+    def _begin(self, framing: int | Framing | None, body: bytes = b"") -> None:
+        """Write the head, and what is there of the body. ``framing`` is ``None`` if the origin's head has the length of
+        a body that it was not asked for."""
         if framing is Framing.UNTIL_CLOSE:
             self._asker.persistent = False
         self._begun = True
         head = client_response(
             self._response,
-            framing=None if self._request.method == b"HEAD" else framing,
+            framing=framing,
             keep_alive=self._asker.persistent,
             request_minor=self._request.minor,
             replaced=self._relocated(),
@@ -362,7 +276,7 @@ class Exchange:
         """A client of HTTP/1.0 knows no chunks: it gets a body that ends with the connection."""
         self._decoder = ChunkDecoder()
         self._take = Exchange._dechunk
-        self._asker.deadline.cancel()
+        self._tell_started()
         self._asker.writer.lend()
         self._asker.transport.registerProducer(Throttle(self._required_connection.transport), True)
         self._dechunk(rest)
@@ -383,7 +297,7 @@ class Exchange:
             self._answer_playlist(surplus)
 
     def _answer_playlist(self, surplus: bool) -> None:
-        origin = self._origin
+        origin = self._search.origin
         if origin is None:
             raise ValueError("a playlist without an origin")
         text = self._playlist.text()
@@ -391,7 +305,7 @@ class Exchange:
             # The viewer comes from another origin. This one has learnt of it now, and gives the media playlist next.
             self._again = True
             self._leave_connection(surplus)
-            self._reach(origin)
+            self._search.repeat()
             return
         self._response, body = self._playlist.rewritten(text, self._shared.pins.pinning(origin))
         self._begin(len(body), b"" if self._request.method == b"HEAD" else body)
@@ -401,14 +315,30 @@ class Exchange:
 
     def _start_relay(self) -> None:
         asker, connection = self._asker, self._required_connection
-        asker.deadline.cancel()
-        if self._kind is Kind.LIVE:
-            self._log.info("{what}: started on {origin}", what=self.session.doing, origin=connection.name)
+        self._tell_started()
         connection.transport.pauseProducing()
         clear = asker.writer.lend()
         self._half = connection.half = self._shared.relay.relay(
             connection.transport, asker.transport, self, bulk=True, boundary=self._boundary, sink_clear=clear
         )
+
+    def _tell_started(self) -> None:
+        """From here on a live stream takes as long as it takes; anything else has to go on and on."""
+        if self.session.action == PLAY:
+            self._asker.deadline.cancel()
+            self._log.info("{what}: started on {origin}", what=self.session.doing, origin=self.session.origin)
+        else:
+            self._watch_progress(0)
+
+    def _watch_progress(self, before: int) -> None:
+        def look(what: str) -> None:
+            so_far = self.session.sent + (self._half.relayed if self._half is not None else 0)
+            if so_far == before:
+                self._too_late(what)
+            else:
+                self._watch_progress(so_far)
+
+        self._asker.deadline.expect("nothing of the body went on", self._shared.settings.stall_timeout, look)
 
     def relay_ended(self, half: IRelayedHalf, reason: EndReason) -> None:
         self._forget_half(half, half.bypasses_sink)
@@ -494,13 +424,11 @@ class Exchange:
 
     def _end(self, outcome: Outcome, error: BaseException | Failure | None = None) -> None:
         self._stop_relay()
-        if error is not None or self.session.action == "play":
+        if error is not None or self.session.action == PLAY:
             self._shared.sessions.close(self.session, outcome, error)
         else:
             self._shared.sessions.close_unsaid(self.session, outcome)
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.cancel()
+        self._search.cancel()
         if self._take is Exchange._dechunk:
             self._asker.transport.unregisterProducer()
             self._asker.writer.take_back()

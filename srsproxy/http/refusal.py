@@ -24,6 +24,7 @@ _ANSWERS: dict[type[SrsProxyError], tuple[HTTPStatus, str]] = {
         HTTPStatus.GATEWAY_TIMEOUT,
         "the origin server has not answered in time; a live stream may not be published",
     ),
+    LimitExceeded: (HTTPStatus.REQUEST_URI_TOO_LONG, "the name of the stream is too long"),
     Refused: (HTTPStatus.SERVICE_UNAVAILABLE, "the proxy takes no more connections"),
 }
 

@@ -147,7 +147,7 @@ def read_target(target: bytes, host: bytes, vhosts: frozenset[str]) -> Target:
         authority, path, query = _read_absolute(target)
         forwarded = path if query is None else b"%b?%b" % (path, query)
     if b".." in path and b".." in path.split(b"/"):
-        raise PeerError(f"the path {path[:_TOLD]!r} climbs up")
+        raise PeerError(f"the path {path[:_TOLD].decode('latin-1')} climbs up")
 
     pin = None
     if query is not None:

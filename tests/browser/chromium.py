@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,14 +19,10 @@ from urllib.parse import urlencode
 from twisted.internet.defer import maybeDeferred
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
+from twisted.web.static import File
 
 from tests.asynchronous import until
 from tests.processes import Program
-
-with warnings.catch_warnings():
-    # Importing it makes Twisted warn of a function of its own.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    from twisted.web.static import File
 
 FOLDER: Final = Path(__file__).parent
 
