@@ -26,9 +26,7 @@ class ILoadBalancer(Interface):
     def origins() -> Deferred[list[Origin]]:
         """The origins whose heartbeat has not expired."""
 
-    def pick(
-        key: str, surface: Surface, exclude: Collection[str] = (), prefer: str | None = None
-    ) -> Deferred[Origin]:
+    def pick(key: str, surface: Surface, exclude: Collection[str] = (), prefer: str | None = None) -> Deferred[Origin]:
         """The origin of the stream ``key``, chosen now if it has none; asking keeps the pick alive.
 
         :param surface: what the caller will dial; an origin that does not announce it is no choice.
