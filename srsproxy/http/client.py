@@ -93,7 +93,8 @@ class HttpClient(Client):
         self._buffer = self._buffer + data if self._buffer else data
         if self._exchange is None:
             self._converse()
-        elif len(self._buffer) > self._shared.head_limits.max_size:
+        if len(self._buffer) > self._shared.head_limits.max_size:
+            # It waits for the end of an exchange, or for the client to read what it was answered.
             self._paused = True
             self.transport.pauseProducing()
 
@@ -113,10 +114,10 @@ class HttpClient(Client):
         :raises Refused: there is no place for one more from there.
         """
         self._address = client_address(self.transport.getPeer())
-        if self._address != self._admission.address:
-            self._admission.move(self._address)
         self._chain = [self._address]
         self._from_front = is_within(self._address, self._shared.settings.trusted_addresses)
+        if self._address != self._admission.address:
+            self._admission.move(self._address)
 
     # Requests
 
@@ -284,6 +285,8 @@ class HttpClient(Client):
         self.deadline.expect(what, seconds, self._too_late)
 
     def _too_late(self, what: str) -> None:
+        if self._exchange is not None:
+            return  # The request came in time; its exchange is still looking for an origin.
         if self._request_begun:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "the request did not come in time", DeadlineExceeded(what))
         else:
