@@ -6,6 +6,7 @@ from pathlib import Path
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import Resource
+from twisted.web.server import Request
 from twisted.web.static import File
 
 from srsproxy.api.site import ApiSite, Folder, resource_tree
@@ -16,6 +17,10 @@ class _StaticFile(File):
     """A file, or a folder that shows its ``index.html`` and no list of what is in it."""
 
     childNotFound = Folder()  # type: ignore[assignment]  # Twisted declares the class of its own page
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        # No file has such a name, and asking the system for one is an error.
+        return Folder() if b"\0" in path else File.getChild(self, path, request)
 
     def directoryListing(self) -> Resource:
         return Folder()

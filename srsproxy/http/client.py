@@ -13,12 +13,14 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from srsproxy.address import client_address, is_within
+from srsproxy.balancer.model import Endpoint
 from srsproxy.clients import Client
 from srsproxy.deadline import Deadline
 from srsproxy.errors import DeadlineExceeded, PeerError, Refused, outcome_of
@@ -209,11 +211,19 @@ class HttpClient(Client):
             chain=self._chain,
             from_front=self._from_front,
             scheme="https" if self._secure else "http",
-            authority=target.authority,
+            authority=target.authority or self._own_authority,
             body=body_length,
             method=b"GET" if playlist and request.method == b"HEAD" else None,
             to_rewrite=playlist,
         )
+
+    @property
+    def _own_authority(self) -> bytes:
+        """What a client of HTTP/1.0 means that names no host: where it has reached us."""
+        here = self.transport.getHost()
+        if not isinstance(here, (IPv4Address, IPv6Address)):
+            return b"localhost"
+        return str(Endpoint(here.host, here.port)).encode()
 
     @property
     def peer(self) -> str:
