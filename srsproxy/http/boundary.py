@@ -22,6 +22,8 @@ which hardly anybody sends."""
 MAX_TRAILERS: Final = 8 * 1024
 """Bytes of all fields behind the last chunk, and of the empty line that ends them: as much as a small head."""
 
+_CRLF: Final = b"\r\n"
+
 LAST_CHUNK: Final = b"0\r\n\r\n"
 """What ends a chunked body that has no trailers."""
 
@@ -75,14 +77,14 @@ class _Line(enum.Enum):
 class _ChunkFraming:
     """The grammar of ``chunked-body`` (RFC 9112, section 7.1): lines, read here, between payload that is not.
 
-    :ivar opaque: the bytes of payload that come next, before the next line.
+    :ivar payload_left: the bytes of payload that come next, before the next line.
     :ivar complete: whether the body has ended.
     """
 
-    __slots__ = ("_line", "_partial", "_trailers_left", "complete", "opaque")
+    __slots__ = ("_line", "_partial", "_trailers_left", "complete", "payload_left")
 
     def __init__(self) -> None:
-        self.opaque = 0
+        self.payload_left = 0
         self.complete = False
         self._line = _Line.SIZE
         self._partial = b""
@@ -98,10 +100,10 @@ class _ChunkFraming:
         """Go through the next bytes and append their payload in pieces; returns where the body ends, or they do."""
         at, size = 0, len(view)
         while at < size and not self.complete:
-            if self.opaque:
-                end = min(at + self.opaque, size)
+            if self.payload_left:
+                end = min(at + self.payload_left, size)
                 payload.append(view[at:end])
-                self.opaque -= end - at
+                self.payload_left -= end - at
                 at = end
             else:
                 at = self._read_line(view, at)
@@ -116,7 +118,7 @@ class _ChunkFraming:
         if kind is _Line.SIZE:
             limit = MAX_CHUNK_LINE
         elif kind is _Line.CHUNK_END:
-            limit = len(b"\r\n")
+            limit = len(_CRLF)
         else:
             limit = self._trailers_left
         begin = bytes(view[at : at + limit - len(self._partial)])
@@ -133,33 +135,49 @@ class _ChunkFraming:
         if kind is _Line.SIZE:
             self._begin_chunk(line)
         elif kind is _Line.CHUNK_END:
-            if line != b"\r\n":
+            if line != _CRLF:
                 raise PeerError(f"a chunk's data ends in {line!r}")
             self._line = _Line.SIZE
         else:
             if not _TRAILER.fullmatch(line):
                 raise PeerError(f"no trailer field: {line!r}")
             self._trailers_left -= len(line)
-            self.complete = line == b"\r\n"
+            self.complete = line == _CRLF
         return at + end
 
     def _begin_chunk(self, line: bytes) -> None:
         match = _CHUNK_LINE.fullmatch(line)
         if match is None:
             raise PeerError(f"no chunk size: {line!r}")
-        self.opaque = int(match[1], 16)
-        self._line = _Line.CHUNK_END if self.opaque else _Line.TRAILER
+        self.payload_left = int(match[1], 16)
+        self._line = _Line.CHUNK_END if self.payload_left else _Line.TRAILER
 
 
 @implementer(IBoundary)
 class ChunkedBoundary(_ChunkFraming):
-    """The end of a chunked body that is passed on with its framing, extensions and trailers."""
+    """The end of a chunked body that is passed on with its framing, extensions and trailers.
+
+    The line end behind a chunk's data counts as opaque too, so that one chunk can be passed on in one go. It is looked
+    at if it is shown; if it was not one, what follows it will be no chunk, to the client either.
+    """
 
     __slots__ = ()
 
+    @property
+    def opaque(self) -> int:
+        """See :attr:`IBoundary.opaque`."""
+        return self.payload_left + len(_CRLF) - len(self._partial) if self._line is _Line.CHUNK_END else 0
+
     def skip(self, count: int) -> None:
         """See :meth:`IBoundary.skip`."""
-        self.opaque -= count
+        payload = min(count, self.payload_left)
+        self.payload_left -= payload
+        if count > payload:
+            ended = len(self._partial) + count - payload
+            self._partial = _CRLF[:ended]
+            if ended == len(_CRLF):
+                self._partial = b""
+                self._line = _Line.SIZE
 
     def inspect(self, view: memoryview) -> int:
         """See :meth:`IBoundary.inspect`.

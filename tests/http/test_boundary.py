@@ -51,6 +51,11 @@ def through(boundary: IBoundary, pieces: Iterable[bytes], skips: bool = True) ->
     return seen
 
 
+def shown(boundary: IBoundary, pieces: Iterable[bytes]) -> int:
+    """As :func:`through`, and nothing is opaque."""
+    return through(boundary, pieces, skips=False)
+
+
 def decoded(decoder: ChunkDecoder, pieces: Iterable[bytes]) -> bytes:
     """All payload of a stream that is cut off where the body ends."""
     return b"".join(part for piece in pieces if not decoder.complete for part in decoder.receive_data(piece))
@@ -143,8 +148,8 @@ def test_any_bytes_raise_a_peer_error_or_nothing_and_splitting_them_changes_noth
     results = []
     for pieces in ([data], bytewise(data)):
         boundary, decoder = ChunkedBoundary(), ChunkDecoder()
-        results.append((told(through, boundary, pieces), told(decoded, decoder, pieces)))
-        assert (boundary.complete, boundary.opaque) == (decoder.complete, decoder.opaque)
+        results.append((told(shown, boundary, pieces), told(decoded, decoder, pieces)))
+        assert (boundary.complete, boundary.payload_left) == (decoder.complete, decoder.payload_left)
     assert results[0] == results[1]
 
 
@@ -184,15 +189,17 @@ def test_it_is_between_chunks_exactly_behind_the_end_of_one(seen: bytes, between
         assert decoder.between_chunks is between
 
 
-def test_the_data_of_a_chunk_is_opaque() -> None:
+def test_the_data_of_a_chunk_and_the_line_end_behind_it_are_opaque() -> None:
     boundary = ChunkedBoundary()
     assert boundary.opaque == 0
     through(boundary, [b"1c000\r\nfirst"])
-    assert boundary.opaque == 0x1C000 - 5
+    assert boundary.opaque == 0x1C000 - 5 + 2
     boundary.skip(0x1C000 - 6)
-    assert boundary.opaque == 1
-    through(boundary, [b"x"])
-    assert boundary.opaque == 0
+    assert boundary.opaque == 3
+    boundary.skip(2)
+    assert (boundary.opaque, boundary.between_chunks) == (1, False)
+    boundary.skip(1)
+    assert (boundary.opaque, boundary.between_chunks) == (0, True)
 
 
 def test_what_follows_the_body_is_left_over() -> None:
@@ -241,7 +248,7 @@ def test_payload_is_not_copied() -> None:
 def test_what_is_no_chunked_body_is_refused(body: bytes) -> None:
     for pieces in ([body], bytewise(body)):
         with pytest.raises(PeerError):
-            through(ChunkedBoundary(), pieces)
+            shown(ChunkedBoundary(), pieces)
         with pytest.raises(PeerError):
             decoded(ChunkDecoder(), pieces)
 
@@ -249,7 +256,7 @@ def test_what_is_no_chunked_body_is_refused(body: bytes) -> None:
 def test_the_largest_chunk_has_fifteen_digits() -> None:
     boundary = ChunkedBoundary()
     through(boundary, [b"f" * 15 + b"\r\n"])
-    assert boundary.opaque == 16**15 - 1
+    assert boundary.opaque == 16**15 - 1 + 2
 
 
 def test_a_line_may_be_as_long_as_its_limit() -> None:
@@ -257,7 +264,7 @@ def test_a_line_may_be_as_long_as_its_limit() -> None:
     for pieces in ([line], bytewise(line)):
         boundary = ChunkedBoundary()
         through(boundary, pieces)
-        assert boundary.opaque == 3
+        assert boundary.opaque == 3 + 2
     longer = line[:2] + b"x" + line[2:]
     for pieces in ([longer], bytewise(longer), bytewise(longer[:-1])):
         with pytest.raises(LimitExceeded):
@@ -289,10 +296,10 @@ def test_a_recorded_response_of_srs_that_was_cut_off() -> None:
         boundary, decoder = ChunkedBoundary(), ChunkDecoder()
         assert through(boundary, pieces) == len(body)
         payload = decoded(decoder, pieces)
-        results.add((payload, boundary.opaque, boundary.between_chunks, decoder.opaque))
+        results.add((payload, boundary.opaque, boundary.between_chunks, decoder.payload_left))
     ((payload, opaque, between, of_decoder),) = results
     assert payload.startswith(b"FLV\x01\x05\x00\x00\x00\x09\x00\x00\x00\x00\x12")
     # It was cut off within a chunk.
     assert opaque > 0
-    assert opaque == of_decoder
+    assert opaque == of_decoder + 2
     assert not between
