@@ -52,10 +52,13 @@ class OriginConnection(Protocol):
         self._pool = pool
         self._stall_timeout = stall_timeout
         self._receiver: ResponseReceiver | None = None
-        self._lost = False
+        self._lost: Failure | None = None
 
     def send(self, request: bytes, receiver: ResponseReceiver) -> None:
-        """Send a request; the connection must carry none."""
+        """Send a request; the connection must carry none. If it has ended meanwhile, the receiver hears so at once."""
+        if self._lost is not None:
+            receiver.origin_closed(self._lost)
+            return
         self._receiver = receiver
         self._writer.write(request)
 
@@ -63,7 +66,7 @@ class OriginConnection(Protocol):
         """The whole answer has been received, and the origin waits for another request."""
         self._receiver = self.half = None
         self.used = True
-        if not self._lost:
+        if self._lost is None:
             self.transport.resumeProducing()
             self._pool.put_back(self)
 
@@ -89,7 +92,7 @@ class OriginConnection(Protocol):
             self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._lost = True
+        self._lost = reason
         self._writer.close()
         self._pool.discard(self)
         receiver, self._receiver = self._receiver, None
