@@ -12,6 +12,9 @@ from srsproxy.http.boundary import ChunkDecoder
 from srsproxy.http.forwarding import DROPPED_WHEN_REWRITTEN
 from srsproxy.http.head import Framing, ResponseHead
 
+_UNTRUE: Final = DROPPED_WHEN_REWRITTEN - {b"content-encoding"}
+"""A playlist keeps its coding, also one that was none and is passed on in whatever coding it has."""
+
 _GZIP: Final = frozenset({b"gzip", b"x-gzip"})
 
 
@@ -74,5 +77,5 @@ class CollectedPlaylist:
         :param pin: see :func:`srsproxy.http.playlist.rewrite`.
         """
         changed = playlist.rewrite(text, pin)
-        fields = [field for field in self._head.fields if field[0].lower() not in DROPPED_WHEN_REWRITTEN]
+        fields = [field for field in self._head.fields if field[0].lower() not in _UNTRUE]
         return replace(self._head, fields=fields), playlist.zip(changed) if self._gzipped else changed

@@ -54,6 +54,7 @@ SMALL_BODY: Final = 64 * 1024
 answer leave in the buffer of a client that does not read; the next request waits until it has."""
 
 BROKE_OFF: Final = "broke off its answer"
+UNUSABLE: Final = "its answer cannot be used"
 
 
 class Asker(Interface):
@@ -151,7 +152,7 @@ class Exchange:
         try:
             self._take(self, data)
         except PeerError as error:
-            self._lost("its answer cannot be used", error)
+            self._lost(UNUSABLE, error)
 
     def origin_closed(self, reason: Failure) -> None:
         connection, self._connection = self._connection, None
@@ -178,7 +179,10 @@ class Exchange:
     def _closed_in_body(self, reason: Failure) -> None:
         clean = reason.check(ConnectionDone)
         if self._take is Exchange._collect and self._playlist.ends_with_connection and clean:
-            self._answer_playlist(surplus=True)
+            try:
+                self._answer_playlist(surplus=True)
+            except PeerError as error:
+                self._lost(UNUSABLE, error)
         elif self._take is Exchange._dechunk and clean and self._decoder.between_chunks:
             self._end_dechunked()
         else:
@@ -208,9 +212,10 @@ class Exchange:
     def _head_received(self, head: ResponseHead, rest: bytes) -> None:
         self._response = head
         playlist = self._search.kind is Kind.PLAYLIST and self._request.method != b"OPTIONS"
-        if playlist and head.status == HTTPStatus.NOT_FOUND and not self._again and self._search.go_elsewhere():
+        if playlist and head.status == HTTPStatus.NOT_FOUND and not self._again and self._search.leads_elsewhere:
             self._again = True
             self._leave_connection(surplus=True)
+            self._search.go_elsewhere()
             return
         if playlist and head.status == HTTPStatus.OK:
             self._playlist = CollectedPlaylist(

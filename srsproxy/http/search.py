@@ -78,15 +78,16 @@ class Search:
         """Look for a new connection to the same place: the last one came from the pool, and was not alive any more."""
         self._take_long_way(self.origin, fresh=True)
 
-    def go_elsewhere(self) -> bool:
-        """The stream's origin does not have it. Look for a connection to the one that the viewer was pinned to, if that
-        is another; whether it is."""
-        server = self._server
-        if server is None or self.origin is None or self.origin.server == server:
-            return False
-        self._server = None
-        self._await(self._shared.balancer.pinned(self._key, server, Surface.HTTP))
-        return True
+    @property
+    def leads_elsewhere(self) -> bool:
+        """Whether the viewer was pinned to another origin than the last connection leads to."""
+        return self._server is not None and self.origin is not None and self.origin.server != self._server
+
+    def go_elsewhere(self) -> None:
+        """Look for a connection to that one: the stream's origin does not have what is asked for."""
+        server, self._server = self._server, None
+        if server is not None:
+            self._await(self._shared.balancer.pinned(self._key, server, Surface.HTTP))
 
     def cancel(self) -> None:
         """Look no more; the seeker hears nothing."""
