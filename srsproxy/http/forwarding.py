@@ -50,6 +50,19 @@ _FROM_CLIENT: Final = _FROM_FRONT | {b"forwarded", b"x-forwarded-host", b"x-forw
 _SELECTING: Final = frozenset({b"accept-encoding", b"if-range", b"range"})
 """What asks for a part, or for a coding."""
 
+_DROPPED: Final = {
+    (from_front, with_host, to_rewrite): frozenset(
+        (_FROM_FRONT if from_front else _FROM_CLIENT)
+        | ({b"host"} if with_host else set())
+        | (_SELECTING if to_rewrite else set())
+    )
+    for from_front in (False, True)
+    for with_host in (False, True)
+    for to_rewrite in (False, True)
+}
+"""What is not sent on of a request, by whether it came through a front, gets another ``Host``, and is for a body that
+will be rewritten."""
+
 _PROTECTED: Final = frozenset(
     {
         b"accept",
@@ -93,32 +106,26 @@ _ABSOLUTE: Final = re.compile(rb"(?i:https?:)?//([^/?#]*)(.*)")
 _NO_WEIGHT: Final = re.compile(rb"[ \t]*q=0(?:\.0*)?[ \t]*", re.IGNORECASE)
 
 
-def _remaining(head: RequestHead | ResponseHead, dropped: frozenset[bytes]) -> list[bytes]:
+def _remaining(head: RequestHead | ResponseHead, dropped: frozenset[bytes]) -> bytes:
     """The lines of the fields that are not dropped, neither by us nor by ``Connection``."""
-    named = [
-        option
-        for option in connection_options(head)
-        if option not in dropped and option not in _PROTECTED and not option.startswith(_PROTECTED_FAMILIES)
-    ]
-    if named:
-        dropped = dropped.union(named)
-    # Unless one is repeated, the index has the names in the order of the fields.
-    repeated = len(head.by_name) != len(head.fields)
-    names = [name.lower() for name, _ in head.fields] if repeated else head.by_name
-    return [b": ".join(field) for name, field in zip(names, head.fields, strict=True) if name not in dropped]
+    remembered = head.remembered.get(dropped)
+    if remembered is None:
+        named = [
+            option
+            for option in connection_options(head)
+            if option not in _PROTECTED and not option.startswith(_PROTECTED_FAMILIES)
+        ]
+        without = dropped.union(named)
+        lines = [b"%b: %b\r\n" % field for field in head.fields if field[0].lower() not in without]
+        head.remembered[dropped] = remembered = b"".join(lines)
+    return remembered
 
 
-def _end_of_body(lines: list[bytes], framing: int | Framing | None) -> None:
-    """Add the line that tells where the body ends, if there is any."""
+def _end_of_body(framing: int | Framing | None) -> bytes:
+    """The line that tells where the body ends, if there is any."""
     if framing is Framing.CHUNKED:
-        lines.append(b"Transfer-Encoding: chunked")
-    elif isinstance(framing, int):
-        lines.append(b"Content-Length: %d" % framing)
-
-
-def _written(lines: list[bytes]) -> bytes:
-    lines.append(b"\r\n")
-    return b"\r\n".join(lines)
+        return b"Transfer-Encoding: chunked\r\n"
+    return b"Content-Length: %d\r\n" % framing if isinstance(framing, int) else b""
 
 
 def _takes_gzip(accept_encoding: bytes) -> bool:
@@ -192,25 +199,21 @@ def origin_request(
     :param to_rewrite: the answer's body will be rewritten: the whole is asked for, compressed with gzip at the most.
     :param close: ask the origin to close the connection afterwards.
     """
-    dropped = _FROM_FRONT if from_front else _FROM_CLIENT
-    first = [b"%b %b HTTP/1.1" % (method or head.method, target)]
-    last = [
-        b"X-Forwarded-For: " + ", ".join(chain).encode(),
-        b"X-Real-IP: " + chain[0].encode(),
-        b"X-Forwarded-Proto: " + ((from_front and head.value(b"x-forwarded-proto")) or scheme.encode()),
-    ]
+    parts = [b"%b %b HTTP/1.1\r\n" % (method or head.method, target)]
     if authority is not None:
-        dropped |= {b"host"}
-        first.append(b"Host: " + authority)
+        parts.append(b"Host: %b\r\n" % authority)
+    told_scheme = (from_front and head.value(b"x-forwarded-proto")) or scheme.encode()
+    parts.append(_remaining(head, _DROPPED[from_front, authority is not None, to_rewrite]))
+    client, addresses = chain[0].encode(), ", ".join(chain).encode()
+    parts.append(b"X-Forwarded-For: %b\r\nX-Real-IP: %b\r\n" % (addresses, client))
+    parts.append(b"X-Forwarded-Proto: %b\r\n" % told_scheme)
     if to_rewrite:
-        dropped |= _SELECTING
         gzip = _takes_gzip(head.value(b"accept-encoding") or b"")
-        last.append(b"Accept-Encoding: gzip" if gzip else b"Accept-Encoding: identity")
+        parts.append(b"Accept-Encoding: gzip\r\n" if gzip else b"Accept-Encoding: identity\r\n")
     if body != 0 or b"content-length" in head.by_name:
-        _end_of_body(last, body)
-    if close:
-        last.append(b"Connection: close")
-    return _written(first + _remaining(head, dropped) + last)
+        parts.append(_end_of_body(body))
+    parts.append(b"Connection: close\r\n\r\n" if close else b"\r\n")
+    return b"".join(parts)
 
 
 def client_response(
@@ -242,19 +245,21 @@ def client_response(
     names = _CONNECTION if framing is None and not without_length else _FRAMED
     if dropped or replaced:
         names = names.union(dropped, [name.lower() for name, _ in replaced])
-    lines = [b"HTTP/1.1 %d %b" % (status, head.reason), *_remaining(head, names)]
-    lines += [b": ".join(field) for field in replaced]
-    _end_of_body(lines, framing)
-    _connection(lines, keep_alive and framing is not Framing.UNTIL_CLOSE, request_minor)
-    return _written(lines)
+    return b"HTTP/1.1 %d %b\r\n%b%b%b%b\r\n" % (
+        status,
+        head.reason,
+        _remaining(head, names),
+        b"".join([b"%b: %b\r\n" % field for field in replaced]),
+        _end_of_body(framing),
+        _connection(keep_alive and framing is not Framing.UNTIL_CLOSE, request_minor),
+    )
 
 
-def _connection(lines: list[bytes], keep_alive: bool, request_minor: int) -> None:
-    """Add the line that tells whether the connection stays, unless the version says so."""
+def _connection(keep_alive: bool, request_minor: int) -> bytes:
+    """The line that tells whether the connection stays, unless the version says so."""
     if not keep_alive:
-        lines.append(b"Connection: close")
-    elif request_minor == 0:
-        lines.append(b"Connection: keep-alive")
+        return b"Connection: close\r\n"
+    return b"" if request_minor else b"Connection: keep-alive\r\n"
 
 
 def relocated(location: bytes, authorities: Collection[bytes]) -> bytes:
@@ -286,11 +291,14 @@ def answer(
     :param request_minor: of the client's HTTP version.
     :param fields: to send, besides those about the connection and the body's length.
     """
-    lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())]
-    lines += [b": ".join(field) for field in fields]
-    _end_of_body(lines, None if status in (204, 304) else len(body))
-    _connection(lines, keep_alive, request_minor)
-    return _written(lines) if head_only else _written(lines) + body
+    head = b"HTTP/1.1 %d %b\r\n%b%b%b\r\n" % (
+        status,
+        HTTPStatus(status).phrase.encode(),
+        b"".join([b"%b: %b\r\n" % field for field in fields]),
+        _end_of_body(None if status in (204, 304) else len(body)),
+        _connection(keep_alive, request_minor),
+    )
+    return head if head_only else head + body
 
 
 def error_answer(

@@ -8,8 +8,10 @@ a :class:`~srsproxy.errors.PeerError`.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Final, Literal
 
 from srsproxy.errors import LimitExceeded, PeerError
@@ -22,6 +24,13 @@ _MAX_BLANK_LINES: Final = 2
 
 _MAX_LENGTH_DIGITS: Final = 18
 """Digits of a body's length: any such number fits into 63 bits, which is what peers may count with."""
+
+_MAX_REMEMBERED: Final = 1024
+"""Header sections whose fields are remembered. A client sends the same ones with all its requests, and an origin the
+same ones with a segment for all its viewers."""
+
+_MAX_REMEMBERED_SIZE: Final = 2048
+"""Bytes of a header section that is remembered, lest clients fill the memory with large ones."""
 
 # Possessive quantifiers, and no two neighbours that could match the same byte: time is linear in what is scanned.
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
@@ -65,26 +74,52 @@ class HeadLimits:
     max_fields: int
 
 
+class Fields(list[tuple[bytes, bytes]]):
+    """The header fields of a head in their order: names as they were sent, values without blanks around them. They are
+    not changed any more, because heads whose fields are the same share them.
+
+    :ivar by_name: values by lower-case name, in the order of their first appearance; those of a repeated field are
+        joined by commas, as RFC 9110 section 5.2 combines them.
+    :ivar remembered: what was made of these fields, for whoever makes it again.
+    """
+
+    __slots__ = ("by_name", "remembered")
+
+    def __init__(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
+        super().__init__(fields)
+        self.remembered: dict[frozenset[bytes], bytes] = {}
+        self.by_name = by_name = {name.lower(): value for name, value in self}
+        if len(by_name) != len(self):
+            for name in by_name:
+                by_name[name] = b", ".join(self.values(name))
+
+    def values(self, name: bytes) -> list[bytes]:
+        """The values of all fields with this lower-case name."""
+        return [value for sent, value in self if sent.lower() == name]
+
+
 class _Head:
     """What heads of both kinds have.
 
     :ivar minor: of the version, HTTP/1.minor: 0 or 1.
-    :ivar fields: header fields in their order: names as they were sent, values without blanks around them.
-    :ivar by_name: values by lower-case name, in the order of their first appearance; those of a repeated field are
-        joined by commas, as RFC 9110 section 5.2 combines them.
+    :ivar fields: see :class:`Fields`; any list will do to make a head.
+    :ivar by_name: see :class:`Fields`.
+    :ivar remembered: see :class:`Fields`.
     """
 
-    __slots__ = ("by_name", "fields", "minor")
+    __slots__ = ("by_name", "fields", "minor", "remembered")
 
     minor: int
     fields: list[tuple[bytes, bytes]]
     by_name: dict[bytes, bytes]
+    remembered: dict[frozenset[bytes], bytes]
 
     def __post_init__(self) -> None:
-        self.by_name = by_name = {name.lower(): value for name, value in self.fields}
-        if len(by_name) != len(self.fields):
-            for name in by_name:
-                by_name[name] = b", ".join(self.values(name))
+        fields = self.fields
+        if not isinstance(fields, Fields):
+            self.fields = fields = Fields(fields)
+        self.by_name = fields.by_name
+        self.remembered = fields.remembered
 
     def value(self, name: bytes) -> bytes | None:
         """The value of the field with this lower-case name, joined by commas if it is repeated; ``None`` without it."""
@@ -92,7 +127,7 @@ class _Head:
 
     def values(self, name: bytes) -> list[bytes]:
         """The values of all fields with this lower-case name."""
-        return [value for sent, value in self.fields if sent.lower() == name]
+        return Fields.values(self.fields, name)  # type: ignore[arg-type]
 
 
 # Frozen ones would take three times as long to make.
@@ -142,7 +177,15 @@ def _odd_fields(block: bytes) -> list[tuple[bytes, bytes]]:
     return fields
 
 
-def _fields(data: bytes | bytearray, start: int, limits: HeadLimits) -> tuple[list[tuple[bytes, bytes]], int] | None:
+@lru_cache(maxsize=_MAX_REMEMBERED)
+def _parsed(block: bytes) -> Fields:
+    """The fields of lines that all have their ends."""
+    fields = _FIELD.findall(block)
+    # Matches are whole lines, and no two are in one line: as many as there are lines are all lines.
+    return Fields(fields if len(fields) == block.count(b"\n") else _odd_fields(block))
+
+
+def _fields(data: bytes | bytearray, start: int, limits: HeadLimits) -> tuple[Fields, int] | None:
     """The fields that begin at ``start``, after the first line, and where the head ends; ``None`` if that has not come
     yet."""
     end = data.find(b"\r\n\r\n", start - 2, limits.max_size)
@@ -151,14 +194,11 @@ def _fields(data: bytes | bytearray, start: int, limits: HeadLimits) -> tuple[li
             raise LimitExceeded(f"the head is longer than {limits.max_size} bytes")
         return None
     end += 2
-    count = data.count(b"\n", start, end)
-    if count > limits.max_fields:
+    if data.count(b"\n", start, end) > limits.max_fields:
         raise LimitExceeded(f"the head has more than {limits.max_fields} fields")
-    # Matches are whole lines, and no two are in one line: as many as there are lines are all lines.
-    fields = _FIELD.findall(data, start, end)
-    if len(fields) != count:
-        fields = _odd_fields(bytes(data[start:end]))
-    return fields, end + 2
+    block = bytes(data[start:end])
+    parse = _parsed if len(block) <= _MAX_REMEMBERED_SIZE else _parsed.__wrapped__
+    return parse(block), end + 2
 
 
 def _no_first_line(data: bytes | bytearray, beginning: re.Pattern[bytes], what: str, limits: HeadLimits) -> None:

@@ -29,6 +29,12 @@ MAX_KEYS: Final = 16
 """Streams that one file may belong to. Each is one look-up; files of more vhosts are found by their pin, or by the host
 that the client names."""
 
+MAX_REMEMBERED: Final = 2048
+"""Targets whose meaning is remembered."""
+
+MAX_REMEMBERED_SIZE: Final = 512
+"""Bytes of the path of one, lest clients fill the memory with long ones."""
+
 _MAX_NUMBERS: Final = 3
 """Numbers at the end of a segment's name: a sequence number, and maybe a date or a time before it."""
 
@@ -157,15 +163,29 @@ def read_target(target: bytes, host: bytes, vhosts: frozenset[str]) -> Target:
             forwarded = b"%b?%b" % (path, query) if query else path
             pin = value.decode("ascii") if _PIN.fullmatch(value) else None
 
+    by_vhost = query if vhosts and query is not None and (b"vhost" in query or b"domain" in query) else None
+    meaning = _meaning if len(path) <= MAX_REMEMBERED_SIZE else _meaning.__wrapped__
+    kind, media, keys = meaning(path, by_vhost, authority if vhosts else b"", vhosts, pin is not None)
+    return Target(kind, media, keys, pin, forwarded, path, authority)
+
+
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _meaning(
+    path: bytes, query: bytes | None, authority: bytes, vhosts: frozenset[str], pinned: bool
+) -> tuple[Kind, str, tuple[str, ...]]:
+    """Kind, format and keys of a target; remembered because the viewers of a stream ask for the same.
+
+    :param query: if it may name a vhost.
+    """
     extension = path.rpartition(b".")[2]
     kind, media = _BY_EXTENSION.get(extension, _NOTHING)
     if kind is Kind.LOCAL and path.endswith(_DASH_INITIALIZATION):
         kind, media = _FILE
-    elif pin is not None and kind is not Kind.PLAYLIST and not path.endswith(b"/"):
+    elif pinned and kind is not Kind.PLAYLIST and not path.endswith(b"/"):
         # Playlists pin nothing but files, whatever their names are.
         kind, media = _FILE
     if kind is Kind.LOCAL:
-        return Target(kind, media, (), pin, forwarded, path, authority)
+        return kind, media, ()
 
     key = _requested_key(path, query, authority, vhosts)
     keys: tuple[str, ...] = (key,)
@@ -176,7 +196,7 @@ def read_target(target: bytes, host: bytes, vhosts: frozenset[str]) -> Target:
         keys = _in_any_vhost(keys, vhosts)
     else:
         keys = _in_any_vhost((*_streams_of_segment(key, extension in _DASH), key), vhosts)
-    return Target(kind, media, keys, pin, forwarded, path, authority)
+    return kind, media, keys
 
 
 def _read_absolute(target: bytes) -> tuple[bytes, bytes, bytes | None]:
