@@ -175,7 +175,7 @@ class HttpClient(Client):
         self._request = request
         self._body = RequestBody.of(request)
         self.persistent = keeps_alive(request) and not self._finishing
-        if self._body is not None and (request.value(b"expect") or b"").lower() == b"100-continue":
+        if self._body is not None and request.minor and (request.value(b"expect") or b"").lower() == b"100-continue":
             self.writer.write(_CONTINUE)
 
     def _begin(self, request: RequestHead, body: bytes) -> None:
