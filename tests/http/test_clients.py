@@ -27,7 +27,7 @@ from srsproxy.http.exchange import SMALL_BODY
 from srsproxy.outcome import Outcome
 from tests.asynchronous import in_reactor
 from tests.certificates import pem_of_both, pem_of_certificate
-from tests.http.origins import HOST, Ending, Endless, Gate, RawHttpClient
+from tests.http.origins import HOST, Ending, Endless, Gate, RawHttpClient, Step
 from tests.http.proxied import CHUNKED, FILE, LIVE, OK, PLAYLIST, ProxiedOrigins, answered, chunk, comes_to_rest
 
 SHORT = 0.05
@@ -543,7 +543,7 @@ async def use(lab: ProxiedOrigins, client: RawHttpClient) -> None:
     client.pause()
     stalled = await comes_to_rest(reactor, lambda: endless.sent)
     client.resume()
-    await client.chunked(2 * stalled)
+    assert len(await client.read(2 * stalled)) == 2 * stalled
     await client.close()
     await lab.until(lambda: lab.origin.open_connections <= 1, "the end of the stream")
 
@@ -564,6 +564,42 @@ async def test_a_tls_client_is_told_why_it_is_refused(tmp_path: Path) -> None:
         client = await lab.client(await tls_endpoint(lab, tmp_path))
         client.send(b"garbage\r\n\r\n")
         assert await refused(client, 400)
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@twisteds_own_warnings
+@in_reactor
+async def test_streams_to_tls_clients_end_stop_and_break_off_like_others(tmp_path: Path, version: str) -> None:
+    async with proxied() as lab:
+        endpoint = await tls_endpoint(lab, tmp_path)
+
+        async def player(*steps: Step) -> RawHttpClient:
+            lab.origin.answer(CHUNKED, chunk(b"begin"), *steps)
+            client = await lab.client(endpoint)
+            client.send(f"GET /live/s.flv HTTP/{version}\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
+            await client.line(b"begin")
+            return client
+
+        ending = Gate()
+        client = await player(ending, chunk(b"end"), Ending.FIN)
+        ending.open()
+        assert await client.wait_closed()
+        assert client.unread.endswith(b"3\r\nend\r\n0\r\n\r\n" if version == "1.1" else b"end")
+        breaking = Gate()
+        client = await player(chunk(b"x"), breaking, b"5\r\nhal", Ending.RST)
+        breaking.open()
+        await client.wait_closed()
+        assert b"0\r\n\r\n" not in client.unread
+        endless = Endless(chunk(b"x" * 10_000))
+        client = await player(endless)
+        client.pause()
+        stalled = await comes_to_rest(reactor, lambda: endless.sent)
+        client.resume()
+        await lab.until(lambda: endless.sent > 2 * stalled, "the stream goes on")
+        await client.abort()
+        await lab.origin.closed(3)
+        ends = {outcome: lab.stats.ended["flv", outcome] for outcome in (Outcome.FINISHED, Outcome.ORIGIN_LOST)}
+        assert ends == {Outcome.FINISHED: 1, Outcome.ORIGIN_LOST: 1}
 
 
 @in_reactor

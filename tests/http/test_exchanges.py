@@ -654,6 +654,15 @@ async def test_a_client_that_waits_to_be_told_to_send_its_body_is_told() -> None
         assert request.field(b"Expect") is None
 
 
+@in_reactor
+async def test_a_client_of_http_1_0_knows_no_such_word() -> None:
+    async with proxied() as lab:
+        lab.origin.always = [answered(b"fine")]
+        client = await lab.client()
+        client.send(b"GET /live/s.key HTTP/1.0\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody")
+        assert (await client.response()).body == b"fine"
+
+
 @pytest.mark.parametrize("framing", [b"Content-Length: 65537", b"Transfer-Encoding: chunked"])
 @in_reactor
 async def test_a_body_that_is_too_large_is_refused(framing: bytes) -> None:
@@ -934,7 +943,7 @@ async def test_a_stalled_player_stops_the_origin_and_nobody_else() -> None:
             received += len(await reader.chunk())
         assert sent_to_stalled() == stalled
         players[0].resume()
-        await players[0].chunked(SEVERAL_BUFFERS)
+        assert len(await players[0].read(SEVERAL_BUFFERS)) == SEVERAL_BUFFERS
 
 
 @in_reactor
@@ -971,6 +980,16 @@ async def test_draining_lets_an_answer_end_and_closes_what_is_idle() -> None:
         assert await player.wait_closed()
         await drained
         await lab.origin.closed(len(lab.origin.connections))
+
+
+@in_reactor
+async def test_draining_does_not_wait_for_a_request_that_has_not_come_as_a_whole() -> None:
+    async with proxied() as lab:
+        client = await lab.client()
+        client.send(b"GET /live/s.flv HTTP/1.1\r\n")
+        await lab.proxy.pause(0.01)
+        await lab.proxy.http_server.drain()
+        assert await client.wait_closed()
 
 
 @in_reactor
