@@ -60,7 +60,9 @@ async def refused(client: RawHttpClient, status: int) -> str:
 def unsent(client: RawHttpClient) -> int:
     """Bytes that the client could not hand to the kernel yet."""
     transport: Any = client.transport
-    return len(transport.dataBuffer) + sum(len(data) for data in transport._tempDataBuffer)
+    written = len(transport.dataBuffer) + sum(len(data) for data in transport._tempDataBuffer)
+    sent: int = transport.offset
+    return written - sent
 
 
 # Many requests
@@ -382,6 +384,20 @@ async def test_a_client_that_is_refused_sees_why_even_if_it_goes_on_sending() ->
     async with proxied() as lab:
         client = await lab.client()
         client.send(GET + b"nonsense\r\n\r\n" + b"x" * SEVERAL_BUFFERS)
+        assert await refused(client, 400)
+
+
+@in_reactor
+async def test_it_may_be_slow_to_read_it() -> None:
+    async with proxied() as lab:
+        client = await lab.client()
+        client.pause()
+        client.send(GET + b"nonsense\r\n\r\n")
+        await lab.ended("http", Outcome.BAD_REQUEST)
+        for _ in range(3):
+            await lab.proxy.pause(0.01)
+            client.send(b"more")
+        client.resume()
         assert await refused(client, 400)
 
 
