@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 from srsproxy.errors import LimitExceeded
 from srsproxy.http import playlist
 from srsproxy.http.boundary import ChunkDecoder
-from srsproxy.http.forwarding import DROPPED_WHEN_REWRITTEN
 from srsproxy.http.head import Framing, ResponseHead
-
-_UNTRUE: Final = DROPPED_WHEN_REWRITTEN - {b"content-encoding"}
-"""A playlist keeps its coding, also one that was none and is passed on in whatever coding it has."""
 
 _GZIP: Final = frozenset({b"gzip", b"x-gzip"})
 
@@ -25,13 +19,12 @@ class CollectedPlaylist:
     :ivar ends_with_connection: whether only the end of the connection says so.
     """
 
-    __slots__ = ("_body", "_decoder", "_gzipped", "_head", "_limit", "_missing", "complete", "ends_with_connection")
+    __slots__ = ("_body", "_decoder", "_gzipped", "_limit", "_missing", "complete", "ends_with_connection")
 
     def __init__(self, head: ResponseHead, framing: int | Framing, limit: int) -> None:
         """
         :param limit: bytes that the playlist may have, before and after decompression.
         """
-        self._head = head
         self._gzipped = (head.value(b"content-encoding") or b"").lower() in _GZIP
         self._limit = limit
         self._body = b""
@@ -70,12 +63,11 @@ class CollectedPlaylist:
         """
         return playlist.unzip(self._body, self._limit) if self._gzipped else self._body
 
-    def rewritten(self, text: bytes, pin: Callable[[bytes | None], bytes | None]) -> tuple[ResponseHead, bytes]:
-        """What the viewer gets: the head's fields without those that are not true any more, and the body.
+    def rewritten(self, text: bytes, pin: playlist.Pin) -> bytes:
+        """The body that the viewer gets, in the coding that the origin's had.
 
         :param text: the playlist.
         :param pin: see :func:`srsproxy.http.playlist.rewrite`.
         """
         changed = playlist.rewrite(text, pin)
-        fields = [field for field in self._head.fields if field[0].lower() not in _UNTRUE]
-        return replace(self._head, fields=fields), playlist.zip(changed) if self._gzipped else changed
+        return playlist.zip(changed) if self._gzipped else changed

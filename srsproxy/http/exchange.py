@@ -242,7 +242,7 @@ class Exchange:
         else:
             self._complete(surplus=own < len(rest))
 
-    def _begin(self, framing: int | Framing | None, body: bytes = b"") -> None:
+    def _begin(self, framing: int | Framing | None, body: bytes = b"", *, rewritten: bool = False) -> None:
         """Write the head, and what is there of the body. ``framing`` is ``None`` if the origin's head has the length of
         a body that it was not asked for."""
         if framing is Framing.UNTIL_CLOSE:
@@ -254,6 +254,7 @@ class Exchange:
             keep_alive=self._asker.persistent,
             request_minor=self._request.minor,
             replaced=self._relocated(),
+            rewritten=rewritten,
         )
         self._write(head + body if body else head)
 
@@ -312,8 +313,8 @@ class Exchange:
             self._leave_connection(surplus)
             self._search.repeat()
             return
-        self._response, body = self._playlist.rewritten(text, self._shared.pins.pinning(origin))
-        self._begin(len(body), b"" if self._request.method == b"HEAD" else body)
+        body = self._playlist.rewritten(text, self._shared.pins.pinning(origin))
+        self._begin(len(body), b"" if self._request.method == b"HEAD" else body, rewritten=True)
         self._complete(surplus)
 
     # The relay (IRelayObserver)

@@ -94,10 +94,10 @@ _PROTECTED_FAMILIES: Final = (b"access-control-", b"content-", b"x-forwarded-")
 """What ``Connection`` cannot name. Otherwise a client could take from a request what a proxy in front added, or from a
 cached answer what makes it safe to show."""
 
-DROPPED_WHEN_REWRITTEN: Final = frozenset(
-    {b"accept-ranges", b"content-digest", b"content-encoding", b"content-md5", b"digest", b"etag", b"repr-digest"}
+_REWRITTEN: Final = frozenset(
+    _FRAMED | {b"accept-ranges", b"content-digest", b"content-md5", b"digest", b"etag", b"repr-digest"}
 )
-"""Names of response fields that are wrong about a body that was rewritten."""
+"""What is not sent on with a body that was rewritten, because it would be wrong about it."""
 
 _LISTED_ADDRESS: Final = re.compile(
     rb"[ \t]*(?:\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+)(?::[0-9]{1,5})?|([0-9A-Fa-f:.]+))[ \t]*"
@@ -223,7 +223,7 @@ def client_response(
     keep_alive: bool,
     request_minor: int,
     replaced: Sequence[Field] = (),
-    dropped: Collection[bytes] = (),
+    rewritten: bool = False,
 ) -> bytes:
     """The head of the answer for the client.
 
@@ -233,7 +233,7 @@ def client_response(
     :param keep_alive: the client may send another request.
     :param request_minor: of the client's HTTP version.
     :param replaced: fields to send instead of the origin's fields with these names, or to add.
-    :param dropped: names, in lower case, of fields that are not sent on.
+    :param rewritten: the body is not the origin's any more, but has its coding.
     :raises ValueError: chunks for a client of HTTP/1.0, which cannot read them.
     """
     if framing is Framing.CHUNKED and request_minor == 0:
@@ -242,9 +242,9 @@ def client_response(
     without_length = status < 200 or status == 204
     if without_length or status == 304:
         framing = None
-    names = _CONNECTION if framing is None and not without_length else _FRAMED
-    if dropped or replaced:
-        names = names.union(dropped, [name.lower() for name, _ in replaced])
+    names = _CONNECTION if framing is None and not without_length else _REWRITTEN if rewritten else _FRAMED
+    if replaced:
+        names = names.union([name.lower() for name, _ in replaced])
     return b"HTTP/1.1 %d %b\r\n%b%b%b%b\r\n" % (
         status,
         head.reason,
