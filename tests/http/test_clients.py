@@ -160,6 +160,21 @@ async def test_a_client_that_asks_and_never_reads_is_answered_up_to_what_the_ker
 
 
 @in_reactor
+async def test_nor_is_one_that_asks_for_one_thing_at_a_time() -> None:
+    async with proxied() as lab:
+        lab.origin.always = [answered(b"x" * SMALL_BODY)]
+        client = await lab.client()
+        client.pause()
+        for _ in range(300):
+            client.send(GET + b"\r\n")
+            await lab.proxy.pause(0.001)
+        assert await comes_to_rest(reactor, lambda: len(lab.origin.requests)) * SMALL_BODY < 2 * SEVERAL_BUFFERS
+        client.resume()
+        for _ in range(300):
+            assert len((await client.response()).body) == SMALL_BODY
+
+
+@in_reactor
 async def test_nor_may_it_go_on_asking_once_it_is_stuck() -> None:
     async with proxied() as lab:
         lab.origin.always = [answered(b"x" * SMALL_BODY)]
