@@ -268,17 +268,20 @@ class HttpClient(Client):
         elif self.writer.clear:
             self._go_on()
 
-    def break_off(self) -> None:
+    def break_off(self, reset: bool) -> None:
         """See :meth:`Asker.break_off`."""
         self._exchange = None
         self._closing = True
         self.deadline.cancel()
         self.writer.close()
-        self.transport.loseConnection()
+        if reset:
+            self.transport.abortConnection()
+        else:
+            self.transport.loseConnection()
 
     def _written(self) -> None:
         """The kernel has all that was written."""
-        if self._exchange is None and not self._closing:
+        if self._exchange is None and self._request is None and not self._closing:
             self._go_on()
 
     def _go_on(self) -> None:

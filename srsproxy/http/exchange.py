@@ -79,8 +79,11 @@ class Asker(Interface):
     def answered(self) -> None:
         """The exchange is over, and all of the answer is written."""
 
-    def break_off(self) -> None:
-        """The exchange is over in the middle of an answer, which the client has to notice."""
+    def break_off(self, reset: bool) -> None:
+        """The exchange is over in the middle of an answer, which the client has to notice.
+
+        :param reset: an orderly end of the connection would look like that of the answer.
+        """
 
 
 @implementer(IRelayObserver)
@@ -263,7 +266,8 @@ class Exchange:
         location = self._response.value(b"location")
         if location is None or self._connection is None:
             return []
-        return [(b"Location", relocated(location, [self._connection.name.encode()]))]
+        authority = self._connection.name.encode()
+        return [(b"Location", relocated(location, [authority, authority.removesuffix(b":80")]))]
 
     def _write(self, data: bytes) -> None:
         self.session.sent += len(data)
@@ -359,7 +363,7 @@ class Exchange:
                 self._complete(surplus=True)
             case EndReason.SINK_LOST:
                 self._end(Outcome.CLIENT_LOST)
-                self._asker.break_off()
+                self._asker.break_off(reset=True)
             case _:
                 self._lost(f"{BROKE_OFF} ({reason.value})", None)
 
@@ -409,7 +413,8 @@ class Exchange:
             return
         self._end(outcome_of(error), error)
         if self._begun:
-            self._asker.break_off()
+            # A body without a boundary ends with the connection.
+            self._asker.break_off(reset=self._boundary is None)
         else:
             status, text = refusal(error.value if isinstance(error, Failure) else error)
             self._asker.writer.write(

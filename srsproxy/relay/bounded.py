@@ -48,7 +48,8 @@ class _Reader:
     @property
     def known(self) -> int:
         """How many of the next bytes belong to the message."""
-        return self.seen + self._boundary.opaque
+        known: int = self.seen + self._boundary.opaque
+        return known
 
     def look(self, buffer: memoryview) -> int:
         """Show the next bytes to the boundary without taking them; returns how many there were.
