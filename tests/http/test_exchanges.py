@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 
 from srsproxy.balancer.model import Origin, Surface
 from srsproxy.http.client import HttpClient
@@ -750,7 +751,25 @@ async def test_without_chunks_too_a_stream_that_breaks_off_is_a_lost_origin(rest
         assert await client.read(3) == b"one"
         gate.open()
         await client.wait_closed()
+        # An orderly end would be that of the stream.
+        assert client.lost is not None
+        assert not client.lost.check(ConnectionDone)
         await lab.ended("flv", Outcome.ORIGIN_LOST)
+
+
+@in_reactor
+async def test_a_broken_answer_without_a_length_is_a_broken_connection() -> None:
+    async with proxied() as lab:
+        gate = Gate()
+        lab.origin.answer(OK + b"\r\n", b"one", gate, Ending.RST)
+        client = await lab.client()
+        client.request(FILE)
+        await client.head()
+        assert await client.read(3) == b"one"
+        gate.open()
+        await client.wait_closed()
+        assert client.lost is not None
+        assert not client.lost.check(ConnectionDone)
 
 
 @in_reactor
