@@ -32,8 +32,8 @@ SETTLE = 1.0
 """Seconds for memory to be as it stays."""
 SMALL_SEGMENT = 10_240
 """Bytes: so few that it is the request that costs."""
-LARGE_SEGMENT = 262_144
-"""Bytes: 2 s of 1 Mbit/s."""
+SEGMENT = 667_500
+"""Bytes: 2 s of 2.67 Mbit/s, the rate of the other cases, in SRS's usual fragments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,13 +253,18 @@ CASES = (
     Case("flv", "HTTP-FLV players through the relay", _flv, _DIRECT | _HTTP | {RelayName.HAPROXY}),
     Case(
         "hls",
+        "a playlist and a segment of 2 s in turn",
+        _hls(SEGMENT, playlist=True, segments=True),
+        _DIRECT | _HTTP,
+        tools=_HLS_TOOLS,
+    ),
+    Case(
+        "hls-small",
         "a playlist and a segment of 10 KB in turn",
         _hls(SMALL_SEGMENT, playlist=True, segments=True),
         _DIRECT | _HTTP,
         tools=_HLS_TOOLS,
     ),
     Case("hls-playlist", "the playlist only", _hls(SMALL_SEGMENT, playlist=True), _DIRECT | _HTTP, tools=_HLS_TOOLS),
-    Case(
-        "hls-segment", "segments of 256 KB only", _hls(LARGE_SEGMENT, segments=True), _DIRECT | _HTTP, tools=_HLS_TOOLS
-    ),
+    Case("hls-segment", "segments of 2 s only", _hls(SEGMENT, segments=True), _DIRECT | _HTTP, tools=_HLS_TOOLS),
 )

@@ -93,6 +93,8 @@ FIGURES = (
     Figure("flv", RelayName.SRSPROXY, "cpu_ms_per_mb", RelayName.GO, 0.5),
     Figure("hls", RelayName.SRSPROXY, "requests_per_cpu_s", RelayName.NGINX, 0.5, at_least=True),
     Figure("hls", RelayName.SRSPROXY, "requests_per_cpu_s", RelayName.GO, 3.0, at_least=True),
+    Figure("hls-small", RelayName.SRSPROXY, "requests_per_cpu_s", RelayName.NGINX, 0.5, at_least=True),
+    Figure("hls-small", RelayName.SRSPROXY, "requests_per_cpu_s", RelayName.GO, 3.0, at_least=True),
 )
 
 
