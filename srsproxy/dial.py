@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from twisted.internet.defer import CancelledError
@@ -11,7 +12,9 @@ from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
 from srsproxy.balancer.model import Endpoint
-from srsproxy.errors import OriginUnreachable
+from srsproxy.errors import OriginUnreachable, Refused
+
+_OUR_OWN_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 
 class _OneProtocol(Factory[Protocol]):
@@ -46,10 +49,15 @@ async def connect(endpoint: IStreamClientEndpoint, name: str, protocol: Protocol
 
     :param name: of the endpoint, for errors.
     :raises OriginUnreachable: with the reason as its cause.
+    :raises Refused: this machine has not got what a connection takes, for which the endpoint is not to blame.
     """
     try:
         await endpoint.connect(_OneProtocol(protocol))
     except ConnectingCancelledError as error:
         raise CancelledError from error
     except (ConnectError, DNSLookupError, OSError) as error:
-        raise OriginUnreachable(f"connect origin {name}") from error
+        number = (
+            error.errno if isinstance(error, OSError) else error.osError if isinstance(error, ConnectError) else None
+        )
+        kind = Refused if number in _OUR_OWN_LACK else OriginUnreachable
+        raise kind(f"connect origin {name}") from error

@@ -111,6 +111,7 @@ class IRelayedHalf(Interface):
     """One relayed direction."""
 
     relayed = Attribute("Bytes handed to the sink so far (int).")
+    blocked = Attribute("Whether the sink takes no more at present, so that the source is not read (bool).")
     bypasses_sink = Attribute(
         "Whether all that was handed to the sink is with the kernel, and nothing in the buffer of its transport (bool)."
     )

@@ -32,14 +32,23 @@ class SessionLog:
         """
         return self._stats.open(protocol, context, peer, self._clock.seconds())
 
-    def close(self, session: Session, outcome: Outcome, error: BaseException | Failure | None) -> None:
-        """End the record, and say so in the log: once, in one line."""
+    def close(
+        self,
+        session: Session,
+        outcome: Outcome,
+        error: BaseException | Failure | None,
+        level: LogLevel = LogLevel.warn,
+    ) -> None:
+        """End the record, and say so in the log: once, in one line.
+
+        :param level: for the error of a session that has named a stream; others are of less interest.
+        """
         self._stats.end(session, outcome)
         log = ContextLogger(self._source, session.context)
         if error is not None:
-            level = LogLevel.info if session.key is None else LogLevel.warn
             failure = error if isinstance(error, Failure) else Failure(error)
-            log_failure(log, f"{session.doing} from {session.peer}: {outcome.value}", failure, level)
+            doing = f"{session.doing} from {session.peer}: {outcome.value}"
+            log_failure(log, doing, failure, LogLevel.info if session.key is None else level)
             return
         log.emit(
             LogLevel.debug if session.key is None else LogLevel.info,

@@ -46,6 +46,9 @@ METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 """What streams, files and pages are asked for with. SRS takes anything for a GET."""
 
 _ALLOW: Final = [(b"Allow", b"GET, HEAD, OPTIONS")]
+_LINE_ENDS: Final = b"\r\n"
+"""Some clients send one behind a request; that is not the beginning of another."""
+
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -71,6 +74,7 @@ class HttpClient(Client):
         self._paused = False
         self._finishing = False
         self._closing = False
+        self._complained = False
         self.persistent = True
 
     # The transport
@@ -143,7 +147,8 @@ class HttpClient(Client):
             if self._request is None:
                 parsed = parse_request(self._buffer, self._shared.head_limits)
                 if parsed is None:
-                    self._await_rest()
+                    if self._buffer.strip(_LINE_ENDS):
+                        self._await_rest()
                     return False
                 self._head_received(*parsed)
             if self._body is not None:
@@ -179,6 +184,8 @@ class HttpClient(Client):
             self.writer.write(_CONTINUE)
 
     def _begin(self, request: RequestHead, body: bytes) -> None:
+        if self._from_front:
+            self._chain = client_chain(request, self._address, self._is_front)
         if request.method not in METHODS:
             self._answer_error(request, HTTPStatus.METHOD_NOT_ALLOWED, "the method must be GET, HEAD or OPTIONS")
             return
@@ -190,8 +197,6 @@ class HttpClient(Client):
         except PeerError as error:
             self._answer_error(request, HTTPStatus.BAD_REQUEST, str(error))
             return
-        if self._from_front:
-            self._chain = client_chain(request, self._address, self._is_front)
         if target.kind is Kind.LOCAL and request.method == b"OPTIONS":
             self._answer_options(request)
             return
@@ -277,7 +282,7 @@ class HttpClient(Client):
         if reset:
             self.transport.abortConnection()
         else:
-            self.transport.loseConnection()
+            self._stop_lingering("")
 
     def _written(self) -> None:
         """The kernel has all that was written."""
@@ -313,10 +318,14 @@ class HttpClient(Client):
         self._close()
 
     def _record(self, error: Refused | PeerError | DeadlineExceeded) -> None:
-        """Count a request that has named no stream."""
+        """Count a request that has named no stream, and tell the first one of a connection, lest it floods the log."""
         sessions = self._shared.sessions
         session = sessions.open(SOURCE, self.context, self.peer)
-        sessions.close(session, outcome_of(error), error)
+        if self._complained:
+            sessions.close_unsaid(session, outcome_of(error))
+        else:
+            self._complained = True
+            sessions.close(session, outcome_of(error), error)
 
     def _close(self) -> None:
         """Close, but give the client the time to read what was written last."""
@@ -330,7 +339,12 @@ class HttpClient(Client):
         self.deadline.expect("the client did not close", LINGER, self._stop_lingering)
 
     def _stop_lingering(self, _what: str) -> None:
+        # TLS waits for its peer to say goodbye as well, and a transport for its buffer to be empty.
+        self.deadline.expect("the client did not go", self._shared.settings.stall_timeout, self._stop_waiting)
         self.transport.loseConnection()
+
+    def _stop_waiting(self, _what: str) -> None:
+        self.transport.abortConnection()
 
     def finish(self) -> None:
         """See :meth:`Client.finish`."""

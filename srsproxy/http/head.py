@@ -25,7 +25,7 @@ _MAX_BLANK_LINES: Final = 2
 _MAX_LENGTH_DIGITS: Final = 18
 """Digits of a body's length: any such number fits into 63 bits, which is what peers may count with."""
 
-_MAX_REMEMBERED: Final = 1024
+_MAX_REMEMBERED: Final = 512
 """Header sections whose fields are remembered. A client sends the same ones with all its requests, and an origin the
 same ones with a segment for all its viewers."""
 

@@ -16,6 +16,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamClientEndpoint
 
+from srsproxy.values import TCP_BACKLOG
+
 _SOCKET_NAME = "site"
 
 
@@ -36,7 +38,9 @@ class LocalSite(Service):
     def startService(self) -> None:
         Service.startService(self)
         self._folder = tempfile.TemporaryDirectory(prefix="srsproxy-")  # its mode is 0700
-        self._port = self._reactor.listenUNIX(str(Path(self._folder.name) / _SOCKET_NAME), self._site)
+        self._port = self._reactor.listenUNIX(
+            str(Path(self._folder.name) / _SOCKET_NAME), self._site, backlog=TCP_BACKLOG
+        )
 
     def stopService(self) -> Deferred[None]:
         Service.stopService(self)

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from srsproxy.balancer.model import Endpoint, Origin, Surface
 from srsproxy.balancer.routing import reach_origin
-from srsproxy.errors import OriginUnreachable, describe
+from srsproxy.errors import OriginUnreachable, Refused, describe
 from srsproxy.http.shared import SOURCE, Shared
 from srsproxy.http.target import Kind, Target
 from srsproxy.http.upstream import OriginConnection
@@ -44,13 +44,28 @@ class Search:
     :ivar origin: where the last connection leads; ``None`` if to our own pages, or if nothing was found yet.
     """
 
-    __slots__ = ("_pending", "_seeker", "_server", "_session", "_shared", "_target", "_unclaimed", "kind", "origin")
+    __slots__ = (
+        "_fresh",
+        "_pending",
+        "_seeker",
+        "_server",
+        "_session",
+        "_shared",
+        "_target",
+        "_unclaimed",
+        "kind",
+        "origin",
+    )
 
-    def __init__(self, shared: Shared, target: Target, session: Session, seeker: Seeker) -> None:
+    def __init__(self, shared: Shared, target: Target, session: Session, seeker: Seeker, *, fresh: bool) -> None:
+        """
+        :param fresh: take no connection from the pool: what is sent cannot be sent again if it turns out to be closed.
+        """
         self._shared = shared
         self._target = target
         self._session = session
         self._seeker: Seeker | None = seeker
+        self._fresh = fresh
         self._pending: Deferred[None] | None = None
         self._server: str | None = None
         self._unclaimed: OriginConnection | None = None
@@ -112,12 +127,14 @@ class Search:
         return balancer.pick(key, Surface.HTTP, prefer=server)
 
     def _await(self, choice: Deferred[Origin | None] | Deferred[Origin]) -> None:
-        self._pending = choice.addCallback(self._chosen).addErrback(self._failed)
+        looking = choice.addCallback(self._chosen).addErrback(self._failed)
+        if not looking.called:
+            self._pending = looking
 
     def _chosen(self, origin: Origin | None) -> None:
         self._pending = None
         # A live stream ends with its connection; and a refusal on a connection that was kept could be its age.
-        if origin is not None and self.kind is not Kind.LIVE:
+        if origin is not None and self.kind is not Kind.LIVE and not self._fresh:
             for endpoint in origin.dial(Surface.HTTP):
                 connection = self._shared.pool.take(str(endpoint))
                 if connection is not None:
@@ -133,20 +150,30 @@ class Search:
         :param fresh: take no connection from the pool.
         """
         way = self._to_ourselves(fresh) if self.kind is Kind.LOCAL else self._to_origin(first, fresh)
-        self._pending = Deferred.fromCoroutine(way).addErrback(self._failed)
+        looking = Deferred.fromCoroutine(way).addErrback(self._failed)
+        if not looking.called:
+            self._pending = looking
 
     async def _to_ourselves(self, fresh: bool) -> None:
         pool, local = self._shared.pool, self._shared.local
         connection = None if fresh else pool.take(local.name)
         if connection is None:
-            connection = await pool.open(local.endpoint, local.name)
+            if not local.running:
+                raise Refused("the proxy shuts down")
+            try:
+                connection = await pool.open(local.endpoint, local.name)
+            except OriginUnreachable as error:
+                raise Refused("too many requests for our own pages at once") from error
         self._found(connection, None)
 
     async def _to_origin(self, first: Origin | None, fresh: bool) -> None:
         shared = self._shared
         if first is None:
             first = await self._resolve()
-        fresh = fresh or self.kind is Kind.LIVE
+            if self.kind is Kind.LOCAL:
+                await self._to_ourselves(fresh)
+                return
+        fresh = fresh or self._fresh or self.kind is Kind.LIVE
 
         async def attempt(origin: Origin, endpoint: Endpoint) -> tuple[OriginConnection, Origin]:
             connection = None if fresh else shared.pool.take(str(endpoint))
@@ -169,6 +196,10 @@ class Search:
             if record is not None:
                 # Given out by a Go proxy: it names the stream.
                 self._stream_is(record.key)
+                return None
+            if self._server is None and target.needs_pin:
+                self.kind = Kind.LOCAL
+                self._session.key = None
                 return None
         if len(target.keys) > 1:
             key = await shared.balancer.picked(target.keys) or target.key

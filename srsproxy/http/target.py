@@ -33,7 +33,7 @@ MAX_REMEMBERED: Final = 2048
 """Targets whose meaning is remembered."""
 
 MAX_REMEMBERED_SIZE: Final = 512
-"""Bytes of the path of one, lest clients fill the memory with long ones."""
+"""Bytes of the path of one, and of the query if it counts, lest clients fill the memory with long ones."""
 
 _MAX_NUMBERS: Final = 3
 """Numbers at the end of a segment's name: a sequence number, and maybe a date or a time before it."""
@@ -66,6 +66,9 @@ class Kind(Enum):
     LOCAL = "local"
     """Nothing of an origin's: a static file or the API."""
 
+
+_NEVER_FILES: Final = (b"/api/", b"/console/", b"/rtc/")
+"""Paths that SRS controls itself by. Its API may share the port of its streams, and is not for viewers."""
 
 _FILE: Final = (Kind.FILE, "hls")
 _BY_EXTENSION: Final[dict[bytes, tuple[Kind, str]]] = {
@@ -106,6 +109,9 @@ class Target:
 
     pin: str | None
     """The value of the pinning parameter; ``None`` if there is none that could be of any use."""
+
+    needs_pin: bool
+    """Whether it is a file only because of its pin: if no origin has that, it is a page of ours."""
 
     forwarded: bytes
     """What to ask the origin for: the target in origin-form, as the client wrote it but for the pinning parameter."""
@@ -164,28 +170,35 @@ def read_target(target: bytes, host: bytes, vhosts: frozenset[str]) -> Target:
             pin = value.decode("ascii") if _PIN.fullmatch(value) else None
 
     by_vhost = query if vhosts and query is not None and (b"vhost" in query or b"domain" in query) else None
-    meaning = _meaning if len(path) <= MAX_REMEMBERED_SIZE else _meaning.__wrapped__
-    kind, media, keys = meaning(path, by_vhost, authority if vhosts else b"", vhosts, pin is not None)
-    return Target(kind, media, keys, pin, forwarded, path, authority)
+    meaning = _meaning if len(path) + len(by_vhost or b"") <= MAX_REMEMBERED_SIZE else _meaning.__wrapped__
+    kind, media, keys, needs_pin = meaning(path, by_vhost, authority if vhosts else b"", vhosts, pin is not None)
+    if kind is Kind.LOCAL and not forwarded.isascii():
+        raise PeerError("the request target is not ASCII")
+    return Target(kind, media, keys, pin, needs_pin, forwarded, path, authority)
 
 
 @lru_cache(maxsize=MAX_REMEMBERED)
 def _meaning(
     path: bytes, query: bytes | None, authority: bytes, vhosts: frozenset[str], pinned: bool
-) -> tuple[Kind, str, tuple[str, ...]]:
-    """Kind, format and keys of a target; remembered because the viewers of a stream ask for the same.
+) -> tuple[Kind, str, tuple[str, ...], bool]:
+    """Kind, format and keys of a target, and whether it needs its pin; remembered because the viewers of a stream ask
+    for the same.
 
     :param query: if it may name a vhost.
     """
     extension = path.rpartition(b".")[2]
+    if b"/" + path.lstrip(b"/") == b"/metrics" or (b"/" + path.lstrip(b"/")).startswith(_NEVER_FILES):
+        return Kind.LOCAL, "", (), False
     kind, media = _BY_EXTENSION.get(extension, _NOTHING)
+    needs_pin = False
     if kind is Kind.LOCAL and path.endswith(_DASH_INITIALIZATION):
         kind, media = _FILE
     elif pinned and kind is not Kind.PLAYLIST and not path.endswith(b"/"):
         # Playlists pin nothing but files, whatever their names are.
+        needs_pin = kind is Kind.LOCAL
         kind, media = _FILE
     if kind is Kind.LOCAL:
-        return kind, media, ()
+        return kind, media, (), False
 
     key = _requested_key(path, query, authority, vhosts)
     keys: tuple[str, ...] = (key,)
@@ -196,7 +209,7 @@ def _meaning(
         keys = _in_any_vhost(keys, vhosts)
     else:
         keys = _in_any_vhost((*_streams_of_segment(key, extension in _DASH), key), vhosts)
-    return kind, media, keys
+    return kind, media, keys, needs_pin
 
 
 def _read_absolute(target: bytes) -> tuple[bytes, bytes, bytes | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from typing import Any, Final
 from typing import Protocol as Interface
@@ -14,7 +15,7 @@ from srsproxy.balancer.model import Endpoint
 from srsproxy.dial import client_endpoint, connect
 from srsproxy.http.writer import Writer
 from srsproxy.interfaces import IRelayedHalf, IStreamConnection
-from srsproxy.transports import tune
+from srsproxy.transports import raw_socket, tune
 
 IDLE_TIMEOUT: Final = 10.0
 """Seconds for which a connection without a request is kept. SRS closes its own after 15 s; ours must go first, lest a
@@ -61,6 +62,21 @@ class OriginConnection(Protocol):
             return
         self._receiver = receiver
         self._writer.write(request)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the origin has neither sent anything nor closed. What it has done since the reactor looked last would
+        be taken for the answer to the next request."""
+        connection = raw_socket(self.transport)
+        if connection is None:
+            return False
+        try:
+            connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def release(self) -> None:
         """The whole answer has been received, and the origin waits for another request."""
@@ -124,12 +140,14 @@ class Pool:
     def take(self, name: str) -> OriginConnection | None:
         """A connection to the endpoint of this name that waits for a request, if there is one. It is the caller's."""
         waiting = self._idle.get(name)
-        if not waiting:
-            return None
-        connection = waiting.pop()
-        if not waiting:
-            del self._idle[name]
-        return connection
+        while waiting:
+            connection = waiting.pop()
+            if not waiting:
+                del self._idle[name]
+            if connection.is_quiet:
+                return connection
+            connection.transport.abortConnection()
+        return None
 
     async def connect(self, endpoint: Endpoint) -> OriginConnection:
         """A new connection to an origin. It is the caller's.

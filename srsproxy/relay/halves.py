@@ -107,6 +107,11 @@ class PumpHalf:
         return False
 
     @property
+    def blocked(self) -> bool:
+        """See :attr:`IRelayedHalf.blocked`."""
+        return bool(self._residue)
+
+    @property
     def bypasses_sink(self) -> bool:
         """See :attr:`IRelayedHalf.bypasses_sink`."""
         return self._drain is None
@@ -228,6 +233,11 @@ class SplicingHalf(PumpHalf):
         self._pipe: Pipe | None = None
         self._held = 0
         super().__init__(watcher, source, sink, sink_transport, observer)
+
+    @property
+    def blocked(self) -> bool:
+        """See :attr:`IRelayedHalf.blocked`."""
+        return self._pipe is not None or super().blocked
 
     def pull(self) -> None:
         """As :meth:`PumpHalf.pull`."""

@@ -36,7 +36,17 @@ class PortableHalf:
     bypasses_sink = False
     """See :attr:`IRelayedHalf.bypasses_sink`."""
 
-    __slots__ = ("_boundary", "_observer", "_reactor", "_sink", "_sink_lost", "_source", "relayed", "surplus")
+    __slots__ = (
+        "_boundary",
+        "_observer",
+        "_reactor",
+        "_sink",
+        "_sink_lost",
+        "_source",
+        "blocked",
+        "relayed",
+        "surplus",
+    )
 
     def __init__(
         self,
@@ -52,6 +62,7 @@ class PortableHalf:
         self._observer: IRelayObserver | None = observer
         self._boundary = boundary
         self._sink_lost = False
+        self.blocked = False
         self.relayed = 0
         self.surplus = False
         source.resumeProducing()
@@ -101,10 +112,12 @@ class PortableHalf:
 
     def pauseProducing(self) -> None:
         """The sink has more than it likes."""
+        self.blocked = True
         self._source.pauseProducing()
 
     def resumeProducing(self) -> None:
         """The sink's buffer is empty."""
+        self.blocked = False
         self._source.resumeProducing()
 
     def stopProducing(self) -> None:

@@ -23,7 +23,7 @@ from twisted.internet.endpoints import (
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from srsproxy.balancer.model import Origin
-from srsproxy.http.exchange import SMALL_BODY
+from srsproxy.http.transfer import SMALL_BODY
 from srsproxy.outcome import Outcome
 from tests.asynchronous import in_reactor
 from tests.certificates import pem_of_both, pem_of_certificate

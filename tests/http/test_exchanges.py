@@ -15,7 +15,8 @@ from twisted.internet.error import ConnectionDone
 
 from srsproxy.balancer.model import Origin, Surface
 from srsproxy.http.client import HttpClient
-from srsproxy.http.exchange import SMALL_BODY, Exchange
+from srsproxy.http.exchange import Exchange
+from srsproxy.http.transfer import SMALL_BODY
 from srsproxy.http.upstream import OriginConnection
 from srsproxy.outcome import Outcome
 from tests.asynchronous import in_reactor
@@ -1044,5 +1045,6 @@ async def test_a_play_is_told_in_the_log_and_a_segment_is_not() -> None:
         await lab.get(LIVE)
         await lab.get("/live/s.m4s")
         told = [line for line in lab.lines if "/live/s" in line]
-        assert len(told) == 1
-        assert "play __defaultVhost__/live/s from 127.0.0.1: finished" in told[0]
+        assert len(told) == 2
+        assert "play __defaultVhost__/live/s: started on " in told[0]
+        assert "play __defaultVhost__/live/s from 127.0.0.1: finished" in told[1]

@@ -40,6 +40,7 @@ def test_a_live_stream(extension: str) -> None:
         format=extension,
         keys=("__defaultVhost__/live/s",),
         pin=None,
+        needs_pin=False,
         forwarded=f"/live/s.{extension}?token=1".encode(),
         path=f"/live/s.{extension}".encode(),
         authority=HOST,
