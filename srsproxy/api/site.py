@@ -24,7 +24,7 @@ from srsproxy.errors import SrsProxyError, describe, log_failure
 MAX_BODY: Final = 64 * 1024
 """Bytes of a request's body. A heartbeat with all its summaries has about 1 KB."""
 
-REQUEST_TIMEOUT: Final = 30.0
+REQUEST_TIMEOUT: Final = 10.0
 """Seconds from the connection, or from the answer before, until a request must have arrived as a whole. Idle keep-alive
 connections end after the same time: origins open a new one for each heartbeat anyway."""
 
