@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -40,6 +41,13 @@ class ExpiringTable(Generic[K, V]):
         """The value of a key, or ``None``; its life is not prolonged."""
         entry = self._entries.get(key)
         return None if entry is None else entry[0]
+
+    @property
+    def next_deadline(self) -> float:
+        """When the first entry dies; infinity if there is none."""
+        for _value, deadline in self._entries.values():
+            return deadline
+        return math.inf
 
     def values(self) -> list[V]:
         """All values, the one that dies next first."""

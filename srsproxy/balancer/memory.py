@@ -87,6 +87,9 @@ class MemoryLoadBalancer:
         self._hls = ExpiringTable[str, HlsSession](hls_lifetime, MAX_SESSIONS, self._hls_dropped)
         self._spbhids: dict[str, str] = {}
         self._webrtc = ExpiringTable[str, WebRtcSession](webrtc_lifetime, MAX_SESSIONS, lambda _: None)
+        self._tables = (self._members, self._replaced, self._picks, self._hls, self._webrtc)
+        self._shortest_lifetime = min(origin_lifetime, pick_lifetime, hls_lifetime, webrtc_lifetime)
+        self._looked_at = self._nothing_until = 0.0
 
     # ILoadBalancer
 
@@ -194,6 +197,8 @@ class MemoryLoadBalancer:
     def _expire(self) -> float:
         """Drop everything that has died. Returns the time."""
         now = self._clock.seconds()
+        if self._looked_at <= now < self._nothing_until:  # The clock may have been set back.
+            return now
         for member in self._members.expire(now):
             _log.warn(
                 "origin {id} is gone: no heartbeat for {lifetime} s",
@@ -204,6 +209,9 @@ class MemoryLoadBalancer:
         self._picks.expire(now)
         self._hls.expire(now)
         self._webrtc.expire(now)
+        self._looked_at = now
+        # What is stored from now on lives for the shortest lifetime at least.
+        self._nothing_until = min(now + self._shortest_lifetime, *(table.next_deadline for table in self._tables))
         return now
 
     # Streams

@@ -67,11 +67,10 @@ class OriginConnection(Protocol):
     def is_quiet(self) -> bool:
         """Whether the origin has neither sent anything nor closed. What it has done since the reactor looked last would
         be taken for the answer to the next request."""
-        connection = raw_socket(self.transport)
-        if connection is None:
+        if self._socket is None:
             return False
         try:
-            connection.recv(1, socket.MSG_PEEK)
+            self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return True
         except OSError:
@@ -94,6 +93,7 @@ class OriginConnection(Protocol):
             self.transport.abortConnection()
 
     def connectionMade(self) -> None:
+        self._socket = raw_socket(self.transport)
         self._writer = Writer(self.transport, _nothing)
         tune(self.transport, self._stall_timeout)
 
