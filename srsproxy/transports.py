@@ -74,19 +74,24 @@ class Throttle:
 
     Twisted stops the producer of a transport that is lost, and a transport stops by closing: too early for one that
     still has something to say.
+
+    :ivar paused: whether the other one takes no more at present.
     """
 
-    __slots__ = ("_source",)
+    __slots__ = ("_source", "paused")
 
     def __init__(self, source: IStreamConnection) -> None:
         self._source = source
+        self.paused = False
 
     def pauseProducing(self) -> None:
         """The other transport's buffer is full."""
+        self.paused = True
         self._source.pauseProducing()
 
     def resumeProducing(self) -> None:
         """It is empty."""
+        self.paused = False
         self._source.resumeProducing()
 
     def stopProducing(self) -> None:

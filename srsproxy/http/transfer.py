@@ -82,7 +82,7 @@ class Transfer:
         "_session",
         "_shared",
         "_sink",
-        "_throttled",
+        "_throttle",
         "ends_with_connection",
     )
 
@@ -105,7 +105,7 @@ class Transfer:
         self._receiver: Receiver | None = receiver
         self._endless = endless
         self._half: IRelayedHalf | None = None
-        self._throttled = False
+        self._throttle: Throttle | None = None
         self._boundary: IBoundary | None = None
         self._decoder: ChunkDecoder | None = None
         if isinstance(framing, int):
@@ -136,9 +136,9 @@ class Transfer:
         if self._is_complete:
             self._complete(surplus)
         elif self._decoder is not None:
-            self._throttled = True
+            self._throttle = Throttle(self._connection.transport)
             self._sink.writer.lend()
-            self._sink.transport.registerProducer(Throttle(self._connection.transport), True)
+            self._sink.transport.registerProducer(self._throttle, True)
             self._watch_progress()
         elif isinstance(self._boundary, LengthBoundary) and self._boundary.opaque <= SMALL_BODY:
             self._watch_progress()
@@ -177,8 +177,8 @@ class Transfer:
             if rest:
                 self._session.sent += len(rest)
                 self._sink.writer.write(rest)
-        if self._throttled:
-            self._throttled = False
+        if self._throttle is not None:
+            self._throttle = None
             self._sink.transport.unregisterProducer()
             self._sink.writer.take_back()
 
@@ -207,17 +207,23 @@ class Transfer:
         before = self._so_far
 
         def look(what: str) -> None:
-            half, receiver = self._half, self._receiver
-            if self._so_far != before or (half is not None and half.blocked):
+            if self._so_far != before or self._is_blocked:
                 self._watch_progress()
-            elif receiver is not None:
-                receiver.transfer_stalled(what)
+            elif self._receiver is not None:
+                self._receiver.transfer_stalled(what)
 
         self._sink.deadline.expect("nothing of the body came", self._shared.settings.stall_timeout, look)
 
     @property
     def _so_far(self) -> int:
         return self._session.sent + (self._half.relayed if self._half is not None else 0)
+
+    @property
+    def _is_blocked(self) -> bool:
+        """Whether it is the client that takes no more."""
+        if self._half is not None:
+            return bool(self._half.blocked)
+        return self._throttle is not None and self._throttle.paused
 
     # The relay (IRelayObserver)
 

@@ -109,7 +109,7 @@ class PumpHalf:
     @property
     def blocked(self) -> bool:
         """See :attr:`IRelayedHalf.blocked`."""
-        return bool(self._residue)
+        return self._drain is not None or bool(self._residue)
 
     @property
     def bypasses_sink(self) -> bool:
