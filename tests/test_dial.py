@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import cast
+import errno
+import os
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionRefusedError
-from twisted.internet.interfaces import IConnector, IHostnameResolver, IHostResolution, IResolutionReceiver
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.error import ConnectBindError, ConnectionRefusedError, getConnectError
+from twisted.internet.interfaces import (
+    IConnector,
+    IHostnameResolver,
+    IHostResolution,
+    IProtocolFactory,
+    IResolutionReceiver,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
@@ -16,7 +26,7 @@ from zope.interface import implementer
 
 from srsproxy.balancer.model import Endpoint
 from srsproxy.dial import client_endpoint, connect
-from srsproxy.errors import OriginUnreachable, describe
+from srsproxy.errors import OriginUnreachable, Refused, SrsProxyError, describe
 
 
 @implementer(IHostResolution)
@@ -78,6 +88,47 @@ def test_a_refusal_is_told_with_address_and_reason() -> None:
     factory = reactor.tcpClients[0][2]
     factory.clientConnectionFailed(cast(IConnector, None), Failure(ConnectionRefusedError(osError=111)))
     assert describe(_failure_of(dialling)) == "connect origin [2001:db8::7]:1935: connection refused"
+
+
+@implementer(IStreamClientEndpoint)
+class Failing:
+    """An endpoint that cannot be connected to."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:  # noqa: N803  # the name is Twisted's
+        return fail(self._error)
+
+
+LACKS = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL]
+BLAMES = [errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EACCES]
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [*((number, Refused) for number in LACKS), *((number, OriginUnreachable) for number in BLAMES)],
+    ids=errno.errorcode.get,
+)
+@pytest.mark.parametrize("how", [ConnectBindError, lambda number, text: getConnectError((number, text)), OSError])
+def test_what_this_machine_lacks_is_not_the_origins_fault(
+    how: Callable[[int, str], Exception], number: int, expected: type[SrsProxyError]
+) -> None:
+    endpoint = Failing(how(number, os.strerror(number)))
+    failure = _failure_of(Deferred.fromCoroutine(connect(endpoint, "192.0.2.7:80", Protocol())))
+    assert failure.type is expected
+    assert describe(failure).startswith("connect origin 192.0.2.7:80: ")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.7", "origin"])
+def test_who_dials_may_give_up(host: str) -> None:
+    reactor = MemoryReactorClock()
+    reactor.installNameResolver(Resolver(origin="192.0.2.8"))
+    dialling = dial(reactor, Endpoint(host, 1935))
+    dialling.cancel()
+    assert _failure_of(dialling).check(CancelledError)
+    (connector,) = reactor.connectors
+    assert connector.stoppedConnecting
 
 
 def _failure_of(dialling: Deferred[None]) -> Failure:

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import connectProtocol
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.task import deferLater
-from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from twisted.internet.task import Clock, deferLater
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from srsproxy.balancer.model import Origin
 from srsproxy.outcome import Outcome
 from tests.asynchronous import until
 from tests.http.origins import HOST, RawHttpClient, Response, ScriptedHttpOrigin
@@ -38,14 +41,16 @@ def chunk(data: bytes) -> bytes:
 
 @implementer(ILogObserver)
 class _Log:
-    def __init__(self, lines: list[str], failures: list[Failure]) -> None:
+    def __init__(self, lines: list[str], levels: list[LogLevel], failures: list[Failure]) -> None:
         self._lines = lines
+        self._levels = levels
         self._failures = failures
 
     def __call__(self, event: LogEvent) -> None:
         if "log_failure" in event:
             self._failures.append(event["log_failure"])
         self._lines.append(formatEvent(event))
+        self._levels.append(event["log_level"])
 
 
 class ProxiedOrigins:
@@ -55,6 +60,7 @@ class ProxiedOrigins:
     :param origins: how many; :attr:`origin` is the first.
     :param settings: changes to the default settings of the proxy.
     :ivar lines: what was logged.
+    :ivar levels: of each line.
     """
 
     def __init__(self, reactor: Any, origins: int = 1, **settings: Any) -> None:
@@ -63,8 +69,9 @@ class ProxiedOrigins:
         self.stats = self.proxy.stats
         self.origins = [ScriptedHttpOrigin(reactor) for _ in range(origins)]
         self.lines: list[str] = []
+        self.levels: list[LogLevel] = []
         self._failures: list[Failure] = []
-        self._log = _Log(self.lines, self._failures)
+        self._log = _Log(self.lines, self.levels, self._failures)
         self._clients: list[RawClient] = []
 
     async def __aenter__(self) -> ProxiedOrigins:
@@ -93,6 +100,32 @@ class ProxiedOrigins:
     def origin(self) -> ScriptedHttpOrigin:
         """The first one."""
         return self.origins[0]
+
+    def take_over_time(self) -> Clock:
+        """The clock by which the deadlines of clients go that connect from now on; the test advances it."""
+        clock = Clock()
+        self.proxy.http_server._shared.reactor = clock
+        return clock
+
+    async def deserted(self) -> None:
+        """Wait until the proxy has no client, whatever the clients know of it."""
+        await self.until(lambda: not self.proxy.http_server._clients, "the end of all clients")
+
+    def failures_reported(self, monkeypatch: pytest.MonkeyPatch) -> list[Origin]:
+        """The origins that the balancer is told of from now on because they could not be reached."""
+        report_failure = self.proxy.balancer.report_failure
+        reported: list[Origin] = []
+
+        def report(origin: Origin) -> Deferred[None]:
+            reported.append(origin)
+            return report_failure(origin)
+
+        monkeypatch.setattr(self.proxy.balancer, "report_failure", report)
+        return reported
+
+    def told(self, text: str) -> list[tuple[LogLevel, str]]:
+        """The lines of the log that have this text, and their levels."""
+        return [(level, line) for level, line in zip(self.levels, self.lines, strict=True) if text in line]
 
     async def client(self, endpoint: IStreamClientEndpoint | None = None) -> RawHttpClient:
         """A client connected to the proxy; closed in the end if the test has not.
