@@ -124,8 +124,9 @@ class ProxiedOrigins:
         return reported
 
     def told(self, text: str) -> list[tuple[LogLevel, str]]:
-        """The lines of the log that have this text, and their levels."""
-        return [(level, line) for level, line in zip(self.levels, self.lines, strict=True) if text in line]
+        """The lines of the log that have this text, and their levels; not those for debugging."""
+        lines = zip(self.levels, self.lines, strict=True)
+        return [(level, line) for level, line in lines if text in line and level > LogLevel.debug]
 
     async def client(self, endpoint: IStreamClientEndpoint | None = None) -> RawHttpClient:
         """A client connected to the proxy; closed in the end if the test has not.
