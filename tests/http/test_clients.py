@@ -21,8 +21,10 @@ from twisted.internet.endpoints import (
     wrapClientTLS,
 )
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.task import Clock
 
 from srsproxy.balancer.model import Origin
+from srsproxy.http.client import LINGER
 from srsproxy.http.transfer import SMALL_BODY
 from srsproxy.outcome import Outcome
 from tests.asynchronous import in_reactor
@@ -312,6 +314,40 @@ async def test_targets_that_mean_nothing_are_bad_requests(target: str) -> None:
         assert (await client.get(FILE)).body == b"next"
 
 
+# What is told of bad requests
+
+
+@pytest.mark.parametrize("request_", ["DELETE /live/s.flv", "GET /live/../s.flv"])
+@in_reactor
+async def test_what_a_front_forwards_and_is_refused_is_told_of_its_client(request_: str) -> None:
+    async with proxied(trusted_addresses=(ip_network("127.0.0.0/8"),)) as lab:
+        method, target = request_.split()
+        # Each request that a front forwards may be another client's.
+        for client, number in ((await lab.client(), 7), (await lab.client(), 8)):
+            lab.origin.answer(answered(b"fine"))
+            await client.get(FILE, "X-Forwarded-For: 192.0.2.1")
+            client.request(target, f"X-Forwarded-For: 192.0.2.{number}", method=method)
+            assert (await client.response()).status in (400, 405)
+        told = [line for _, line in lab.told(Outcome.BAD_REQUEST.value)]
+        assert len(told) == 2
+        assert "from 192.0.2.7: " in told[0]
+        assert "from 192.0.2.8: " in told[1]
+
+
+@in_reactor
+async def test_of_the_bad_requests_of_one_connection_the_first_is_told_and_all_are_counted() -> None:
+    async with proxied() as lab:
+        for number in range(1, 4):
+            client = await lab.client()
+            for method, target in (("DELETE", LIVE), ("GET", "/live/../s.flv"), ("PUT", FILE)):
+                client.request(target, method=method)
+                assert (await client.response()).status in (400, 405)
+            client.send(b"garbage\r\n\r\n")
+            assert await refused(client, 400)
+            assert len(lab.told(Outcome.BAD_REQUEST.value)) == number
+            assert lab.stats.ended == {("http", Outcome.BAD_REQUEST): 4 * number}
+
+
 # Smuggling and limits
 
 BAD_REQUESTS = {
@@ -419,15 +455,15 @@ async def test_it_may_be_slow_to_read_it() -> None:
 # Time
 
 
-@pytest.mark.parametrize("sent", [b"", b"\r\n"])
+@pytest.mark.parametrize("sent", [b"", b"\r\n", b"\r", b"\r\n\r\n"])
 @in_reactor
 async def test_a_silent_connection_is_closed(sent: bytes) -> None:
     async with proxied(http_request_timeout=SHORT) as lab:
         client = await lab.client()
-        if sent:
-            lab.origin.always = [answered(b"x")]
+        client.send(sent)
         assert await client.wait_closed()
         assert client.unread == b""
+        assert lab.stats.ended == {}
 
 
 @pytest.mark.parametrize(
@@ -468,6 +504,34 @@ async def test_a_connection_that_is_not_used_any_more_is_closed() -> None:
             await client.get(FILE)
         assert await client.wait_closed()
         assert client.unread == b""
+
+
+@pytest.mark.parametrize("sent", [b"\r\n", b"\r\n\r\n", b"\r"])
+@in_reactor
+async def test_a_line_end_behind_a_request_does_not_begin_another(sent: bytes) -> None:
+    async with proxied() as lab:
+        clock = lab.take_over_time()
+        lab.origin.always = [answered(b"fine")]
+        client = await lab.client()
+        client.send(GET + b"\r\n" + sent)
+        assert (await client.response()).body == b"fine"
+        clock.advance(lab.proxy.settings.http_idle_timeout)
+        assert await client.wait_closed()
+        assert client.unread == b""
+        await lab.ended("flv", Outcome.FINISHED)
+
+
+@in_reactor
+async def test_but_what_comes_behind_it_does() -> None:
+    async with proxied() as lab:
+        clock = lab.take_over_time()
+        lab.origin.always = [answered(b"fine")]
+        client = await lab.client()
+        client.send((GET + b"\r\n\r\n") * 2 + b"G")
+        for _ in range(2):
+            assert (await client.response()).body == b"fine"
+        clock.advance(lab.proxy.settings.http_request_timeout)
+        assert await refused(client, 408)
 
 
 @in_reactor
@@ -595,6 +659,52 @@ async def test_a_tls_client_is_told_why_it_is_refused(tmp_path: Path) -> None:
         client = await lab.client(await tls_endpoint(lab, tmp_path))
         client.send(b"garbage\r\n\r\n")
         assert await refused(client, 400)
+
+
+async def is_closed_all_the_same(lab: ProxiedOrigins, client: RawHttpClient, clock: Clock) -> None:
+    """The client is asked for the end of the connection, and does not notice: the proxy waits for that, not longer."""
+    clock.advance(0.9 * lab.proxy.settings.stall_timeout)
+    # Not sooner than that: the client may be reading the rest.
+    await lab.proxy.pause(0.01)
+    assert lab.proxy.http_server._clients
+    clock.advance(0.2 * lab.proxy.settings.stall_timeout)
+    await lab.deserted()
+    client.resume()
+    assert not await client.wait_closed()
+
+
+@pytest.mark.parametrize("begun", [True, False])
+@twisteds_own_warnings
+@in_reactor
+async def test_a_tls_client_that_never_says_goodbye_is_closed_when_its_time_is_up(tmp_path: Path, begun: bool) -> None:
+    async with proxied() as lab:
+        clock = lab.take_over_time()
+        lab.origin.always = [answered(b"fine")]
+        client = await lab.client(await tls_endpoint(lab, tmp_path))
+        client.send(GET + b"\r\n" + (b"G" if begun else b""))
+        assert (await client.response()).body == b"fine"
+        client.pause()
+        settings = lab.proxy.settings
+        clock.advance(settings.http_request_timeout if begun else settings.http_idle_timeout)
+        clock.advance(LINGER)
+        await is_closed_all_the_same(lab, client, clock)
+        assert lab.stats.ended["http", Outcome.TIMEOUT] == begun
+
+
+@twisteds_own_warnings
+@in_reactor
+async def test_so_is_one_whose_stream_breaks_off(tmp_path: Path) -> None:
+    async with proxied() as lab:
+        clock = lab.take_over_time()
+        gate = Gate()
+        lab.origin.answer(CHUNKED, chunk(b"begin"), gate, Ending.RST)
+        client = await lab.client(await tls_endpoint(lab, tmp_path))
+        client.request(LIVE)
+        await client.line(b"begin")
+        client.pause()
+        gate.open()
+        await lab.ended("flv", Outcome.ORIGIN_LOST)
+        await is_closed_all_the_same(lab, client, clock)
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
