@@ -25,6 +25,7 @@ _ANSWERS: dict[type[SrsProxyError], tuple[HTTPStatus, str]] = {
         "the origin server has not answered in time; a live stream may not be published",
     ),
     LimitExceeded: (HTTPStatus.REQUEST_URI_TOO_LONG, "the name of the stream is too long"),
+    PeerError: (HTTPStatus.BAD_REQUEST, "the request target names no page"),
     Refused: (HTTPStatus.SERVICE_UNAVAILABLE, "the proxy takes no more connections"),
 }
 

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from srsproxy.balancer.model import Endpoint, Origin, Surface
 from srsproxy.balancer.routing import reach_origin
-from srsproxy.errors import OriginUnreachable, Refused, describe
+from srsproxy.errors import OriginUnreachable, PeerError, Refused, describe
 from srsproxy.http.shared import SOURCE, Shared
 from srsproxy.http.target import Kind, Target
 from srsproxy.http.upstream import OriginConnection
@@ -200,6 +200,8 @@ class Search:
             if self._server is None and target.needs_pin:
                 self.kind = Kind.LOCAL
                 self._session.key = None
+                if not target.forwarded.isascii():
+                    raise PeerError("the request target is not ASCII")
                 return None
         if len(target.keys) > 1:
             key = await shared.balancer.picked(target.keys) or target.key
