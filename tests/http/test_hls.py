@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 from typing import Any
 
@@ -259,7 +260,7 @@ async def test_so_are_the_segments_of_a_stream_that_nobody_has_asked_for() -> No
         assert await lab.proxy.balancer.picked([KEY]) == KEY
 
 
-@pytest.mark.parametrize("target", [FILE, PLAYLIST])
+@pytest.mark.parametrize("target", [FILE, PLAYLIST, "/live/s-1.m4s", "/live/s.key", "/live/s-init.mp4"])
 @pytest.mark.parametrize("pin", ["AAAAAAAAAAAAAAAA", "0123456", "x", "", "../../etc", "A" * 100])
 @in_reactor
 async def test_a_pin_that_was_made_up_changes_nothing(target: str, pin: str) -> None:
@@ -269,6 +270,54 @@ async def test_a_pin_that_was_made_up_changes_nothing(target: str, pin: str) -> 
         for _ in range(3):
             assert (await lab.get(f"{target}?spbhid={pin}")).body == b"pick"
         assert other.requests == []
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/api/v1/summaries",
+        "/api/v1/clients/x.key",
+        "/api/v1/clients/x.m3u8",
+        "/api/v1/s.flv",
+        "/api/v1/raw?rpc=raw",
+        "//api/v1/summaries",
+        "///api/v1/clients/x.key",
+        "http://test/api/v1/summaries",
+        "/rtc/v1/play/x.ts",
+        "/console/ng_index.html",
+        "//console/en.key",
+        "/metrics",
+        "//metrics",
+    ],
+)
+@in_reactor
+async def test_what_an_origin_is_controlled_by_is_not_for_viewers_whatever_their_pin(target: str) -> None:
+    async with proxied() as lab:
+        lab.origin.always = [answered(b"secret")]
+        go = await lab.proxy.balancer.save_hls(HlsSession("0a1b2c3", KEY, "http://proxy/live/s.m3u8"))
+        client = await lab.client()
+        for pin in (None, "x", "AAAAAAAAAAAAAAAA", token(lab, lab.origin), go.spbhid):
+            separator = "&" if "?" in target else "?"
+            response = await client.get(target if pin is None else f"{target}{separator}spbhid={pin}")
+            assert response.status == 404
+            assert json.loads(response.body)["code"] == 404
+        assert lab.origin.requests == []
+
+
+@pytest.mark.parametrize("pin", ["x", "AAAAAAAAAAAAAAAA", "0123456", "", "%41"])
+@in_reactor
+async def test_a_name_that_only_a_pin_makes_an_origins_file_is_ours_if_the_pin_was_made_up(pin: str) -> None:
+    async with proxied() as lab:
+        lab.origin.always = [answered(b"file")]
+        client = await lab.client()
+        response = await client.get(f"/any/page.html?spbhid={pin}")
+        assert response.status == 404
+        assert json.loads(response.body)["code"] == 404
+        assert (await client.get(f"/any/page.html?spbhid={token(lab, lab.origin)}")).body == b"file"
+        assert len(lab.origin.requests) == 1
+        # Who asks for a page fetches nothing of a stream.
+        assert lab.stats.ended.total() == 2
+        assert await lab.proxy.balancer.picked(["__defaultVhost__/any/page.html"]) is None
 
 
 @in_reactor
@@ -324,6 +373,29 @@ async def test_a_playlist_that_the_streams_origin_does_not_have_is_where_its_vie
         assert len(other.connections) == 1
         # Who was nowhere before is told.
         assert (await client.get(PLAYLIST)).status == 404
+
+
+@pytest.mark.parametrize("first", [True, False])
+@in_reactor
+async def test_and_that_one_may_see_a_stranger_first(first: bool) -> None:
+    async with proxied(2) as lab:
+        origin, other = await picked(lab)
+        pin = token(lab, other)
+        origin.always = [answered(b"Not Found", status=b"404 Not Found")]
+        stranger = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n/live/s.m3u8?hls_ctx=1i04k08r\n"
+        other.answer(answered(stranger, TYPE))
+        other.answer(answered(MEDIA, TYPE))
+        if not first:
+            # It may be that the stream's origin sees one as well, and then has lost the stream.
+            origin.answer(answered(stranger, TYPE))
+            other.answer(answered(MEDIA, TYPE))
+        response = await lab.get(f"{PLAYLIST}?hls_ctx=1i04k08r&spbhid={pin}")
+        assert response.status == 200
+        assert b"spbhid=" + pin.encode() in response.body
+        assert (b"s-8.ts?spbhid=" in response.body) == first
+        assert len(origin.requests) == (1 if first else 2)
+        assert len(other.requests) == (2 if first else 1)
+        await lab.ended("hls", Outcome.FINISHED)
 
 
 @in_reactor

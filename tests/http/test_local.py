@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from email.utils import formatdate
 from pathlib import Path
 
 import pytest
 from twisted.internet import reactor
 
+from srsproxy.http import local
 from srsproxy.outcome import Outcome
 from tests.asynchronous import in_reactor
 from tests.http.origins import Ending, RawHttpClient, Response
@@ -277,11 +279,88 @@ async def test_many_at_once_and_slow_ones_too(root: Path) -> None:
             assert len(await client.read(SEVERAL_BUFFERS)) == SEVERAL_BUFFERS
 
 
+CROWD = 200
+"""Clients that ask in the same moment; each takes four descriptors of this process."""
+
+
+async def statuses_of_a_crowd(lab: ProxiedOrigins) -> Counter[int]:
+    """What becomes of requests for a page of ours that the proxy reads in one turn of the reactor."""
+    clients = [await lab.client() for _ in range(CROWD)]
+    for client in clients:
+        client.request("/api/v1/versions")
+    statuses: Counter[int] = Counter()
+    for client in clients:
+        response = await client.response()
+        assert "code" in json.loads(response.body)
+        statuses[response.status] += 1
+    return statuses
+
+
+@in_reactor
+async def test_all_of_a_crowd_are_served_at_once() -> None:
+    async with proxied(None) as lab:
+        assert await statuses_of_a_crowd(lab) == {200: CROWD}
+
+
+@in_reactor
+async def test_where_the_kernel_takes_fewer_that_is_no_bad_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "TCP_BACKLOG", 1)
+    async with proxied(None) as lab:
+        statuses = await statuses_of_a_crowd(lab)
+        assert set(statuses) <= {200, 503}
+        assert statuses[200] > 0
+        # It was for that moment.
+        assert (await lab.get("/api/v1/versions")).status == 200
+
+
+@in_reactor
+async def test_a_page_that_is_asked_for_when_the_site_has_stopped_is_unavailable() -> None:
+    async with proxied(None) as lab:
+        client = await lab.client()
+        for _ in range(2):
+            await lab.proxy.local.stopService()
+            response = await client.get("/api/v1/versions")
+            assert response.status == 503
+            assert json.loads(response.body)["code"] == 503
+        lab.proxy.local.startService()
+        assert (await client.get("/api/v1/versions")).status == 200
+
+
+@in_reactor
+async def test_so_is_one_whose_request_is_whole_when_the_proxy_drains_already() -> None:
+    async with proxied(None) as lab:
+        client = await lab.client()
+        client.send(b"GET /api/v1/versions HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+        assert (await client.response()).status == 100
+        drained = lab.proxy.http_server.drain()
+        await lab.proxy.local.stopService()
+        client.send(b"body")
+        response = await client.response()
+        assert response.status == 503
+        assert response.field(b"Connection") == b"close"
+        assert await client.wait_closed()
+        await drained
+
+
+@pytest.mark.parametrize("target", ["/players?\udcff", "/players\udcff", "/\udcc3\udcbc.html", "/?\udcc3\udcbc=1"])
+@pytest.mark.parametrize("pin", ["", "&spbhid=AAAAAAAAAAAAAAAA", "&spbhid=%41", "&spbhid=\udcff"])
+@in_reactor
+async def test_raw_bytes_in_the_name_of_a_page_are_a_bad_request(root: Path, target: str, pin: str) -> None:
+    async with proxied(root) as lab:
+        client = await lab.client()
+        response = await client.get(target + (pin if "?" in target else pin.replace("&", "?")))
+        assert response.status == 400
+        assert response.field(b"Content-Type") == b"application/json"
+        assert json.loads(response.body)["code"] == 400
+        assert lab.origin.requests == []
+        assert (await client.get("/")).body == b"<p>index</p>"
+
+
 @in_reactor
 async def test_the_socket_between_is_private_and_gone_afterwards(root: Path) -> None:
     async with proxied(root) as lab:
-        local = lab.proxy.local
-        folder = Path(local._folder.name) if local._folder is not None else None
+        site = lab.proxy.local
+        folder = Path(site._folder.name) if site._folder is not None else None
         assert folder is not None
         assert folder.stat().st_mode & 0o777 == 0o700
         assert (await lab.get("/")).status == 200
