@@ -5,20 +5,27 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionDone
+from twisted.logger import LogLevel
 
-from srsproxy.balancer.model import Origin, Surface
+from srsproxy.balancer.model import Endpoint, Origin, Surface
 from srsproxy.http.client import HttpClient
 from srsproxy.http.exchange import Exchange
 from srsproxy.http.transfer import SMALL_BODY
 from srsproxy.http.upstream import OriginConnection
 from srsproxy.outcome import Outcome
+from srsproxy.streamkey import DEFAULT_VHOST
 from tests.asynchronous import in_reactor
 from tests.http.origins import HOST, Ending, Endless, Gate, Response, ScriptedHttpOrigin, Step
 from tests.http.proxied import CHUNKED, FILE, LIVE, OK, PLAYLIST, ProxiedOrigins, answered, chunk, comes_to_rest
@@ -234,6 +241,24 @@ async def test_redirections_to_the_origin_itself_lead_through_the_proxy(target: 
         response = await lab.get(target)
         assert response.first == b"HTTP/1.1 302 Found"
         assert response.field(b"Location") == led.encode()
+
+
+@pytest.mark.parametrize("told", ["http://127.0.0.1/x?a=b", "http://127.0.0.1:80/x?a=b", "//127.0.0.1/x?a=b"])
+@in_reactor
+async def test_the_usual_port_need_not_be_told(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with proxied(origins=0) as lab, ScriptedHttpOrigin(reactor) as origin:
+        await lab.proxy.add_endpoint("usual", http=[f"{HOST}:80"])
+        pool = lab.proxy.http_server._shared.pool
+
+        async def connect(endpoint: Endpoint) -> OriginConnection:
+            return await pool.open(TCP4ClientEndpoint(reactor, HOST, origin.port), str(endpoint))
+
+        monkeypatch.setattr(pool, "connect", connect)
+        origin.answer(answered(b"", b"Location: " + told.encode(), status=b"302 Found"))
+        origin.answer(answered(b"", b"Location: http://127.0.0.1:8/x", status=b"302 Found"))
+        client = await lab.client()
+        assert (await client.get(FILE)).field(b"Location") == b"/x?a=b"
+        assert (await client.get(FILE)).field(b"Location") == b"http://127.0.0.1:8/x"
 
 
 @in_reactor
@@ -499,6 +524,90 @@ async def test_an_origin_may_announce_several_addresses() -> None:
             assert (await client.get(LIVE)).body == b"here"
 
 
+@contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    """This process can open nothing more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("target", [LIVE, PLAYLIST, FILE, "/api/v1/versions"])
+@in_reactor
+async def test_what_the_proxy_lacks_is_not_the_origins_fault(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with proxied(2) as lab:
+        reported = lab.failures_reported(monkeypatch)
+        client = await lab.client()
+        with no_descriptors_left():
+            assert_explained(await client.get(target), 503)
+        assert reported == []
+        assert {outcome for _, outcome in lab.stats.ended} == {Outcome.REFUSED}
+        for origin in lab.origins:
+            origin.always = [answered(b"there is one again")]
+        assert (await client.get(target)).status == 200
+
+
+@asynccontextmanager
+async def origin_that_accepts_nothing(lab: ProxiedOrigins) -> AsyncIterator[None]:
+    """Register an origin that is dialled in vain for as long as one likes: its kernel's queue is full."""
+    with socket.socket() as listening, ExitStack() as waiting:
+        listening.bind((HOST, 0))
+        listening.listen(0)
+        for _ in range(3):
+            connection = waiting.enter_context(socket.socket())
+            connection.setblocking(False)
+            connection.connect_ex(listening.getsockname())
+        await lab.proxy.add_endpoint("full", http=[f"{HOST}:{listening.getsockname()[1]}"])
+        yield
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+@pytest.mark.parametrize("target", [LIVE, PLAYLIST, FILE])
+@in_reactor
+async def test_a_client_that_leaves_while_its_origin_is_dialled_ends_that(
+    target: str, pinned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with proxied(origins=0) as lab, origin_that_accepts_nothing(lab):
+        reported = lab.failures_reported(monkeypatch)
+        # It is the first one to be tried.
+        await lab.proxy.balancer.pick(f"{DEFAULT_VHOST}/live/s", Surface.HTTP)
+        await lab.proxy.balancer.pick(f"{DEFAULT_VHOST}/live/s-1", Surface.HTTP)
+        async with ScriptedHttpOrigin(reactor) as next_one:
+            await lab.proxy.balancer.register(next_one.registration)
+            pool = lab.proxy.http_server._shared.pool
+            dialled: list[Deferred[OriginConnection]] = []
+            connect = pool.connect
+
+            def dial(endpoint: Endpoint) -> Deferred[OriginConnection]:
+                dialled.append(Deferred.fromCoroutine(connect(endpoint)))
+                return dialled[-1]
+
+            monkeypatch.setattr(pool, "connect", dial)
+            writers = set(reactor.getWriters())
+            client = await lab.client()
+            client.request(f"{target}?spbhid={lab.proxy.pins.token('full')}" if pinned else target)
+            await lab.until(lambda: dialled, "dialling")
+            assert not dialled[0].called
+            await client.abort()
+            await lab.until(lambda: lab.stats.ended, "the end of the session")
+            assert {outcome for _, outcome in lab.stats.ended} == {Outcome.CLIENT_LOST}
+            (dialling,) = dialled
+            assert dialling.called
+            assert set(reactor.getWriters()) <= writers
+            assert reported == []
+            assert next_one.connections == []
+
+
 # What the origin is asked
 
 
@@ -523,6 +632,17 @@ async def test_the_origin_gets_the_request_line_and_the_fields_as_they_came() ->
             (b"X-Forwarded-Proto", b"http"),
         ]
         assert request.body == b""
+
+
+@pytest.mark.parametrize(
+    "target", ["/live/\udcff.flv?a=\udcfe", "/live/\udce4\udcbd\udca0-1.ts", "/live/\udcff.m3u8?\udcff"]
+)
+@in_reactor
+async def test_raw_bytes_in_the_name_of_a_stream_go_through(target: str) -> None:
+    async with proxied() as lab:
+        lab.origin.always = [answered(b"stream")]
+        assert (await lab.get(target)).body == b"stream"
+        assert lab.origin.requests[0].target == target.encode("utf-8", "surrogateescape")
 
 
 @in_reactor
@@ -1048,3 +1168,29 @@ async def test_a_play_is_told_in_the_log_and_a_segment_is_not() -> None:
         assert len(told) == 2
         assert "play __defaultVhost__/live/s: started on " in told[0]
         assert "play __defaultVhost__/live/s from 127.0.0.1: finished" in told[1]
+
+
+@pytest.mark.parametrize(
+    ("target", "level"),
+    [(LIVE, LogLevel.warn), (PLAYLIST, LogLevel.info), (FILE, LogLevel.info), ("/live/s.m4s", LogLevel.info)],
+)
+@pytest.mark.parametrize("status", ["404 Not Found", "503 Busy"])
+@in_reactor
+async def test_an_error_of_the_origin_is_told_in_the_log_with_its_status(
+    target: str, level: LogLevel, status: str
+) -> None:
+    async with proxied() as lab:
+        lab.origin.always = [answered(b"no", status=status.encode())]
+        assert (await lab.get(target)).status == int(status[:3])
+        assert {outcome for _, outcome in lab.stats.ended} == {Outcome.REJECTED_BY_ORIGIN}
+        ((told, line),) = lab.told(f"{DEFAULT_VHOST}/live/s")
+        assert told is level
+        assert f"{Outcome.REJECTED_BY_ORIGIN.value}: origin " in line
+        assert f": {status}" in line
+
+
+@in_reactor
+async def test_an_error_of_a_page_of_ours_is_nobodys_rejection() -> None:
+    async with proxied() as lab:
+        assert (await lab.get("/nothing")).status == 404
+        await lab.ended("http", Outcome.FINISHED)
