@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,8 +18,10 @@ from srsproxy.balancer.model import Endpoint, Origin
 from srsproxy.errors import OriginUnreachable
 from srsproxy.http import upstream
 from srsproxy.http.upstream import IDLE_TIMEOUT, OriginConnection, Pool
+from srsproxy.transports import raw_socket
 from tests.asynchronous import in_reactor, until
 from tests.http.origins import HOST, Ending, Gate, ScriptedHttpOrigin
+from tests.http.origins import OriginConnection as ScriptedConnection
 from tests.http.proxied import PLAYLIST, ProxiedOrigins, answered
 
 REQUEST = b"GET / HTTP/1.1\r\n\r\n"
@@ -96,7 +99,7 @@ async def pooling() -> AsyncIterator[PoolUnderTest]:
 
 
 @in_reactor
-async def test_a_connection_that_was_released_carries_the_next_request() -> None:
+async def test_a_connectionthat_was_released_carries_the_next_request() -> None:
     async with pooling() as under_test:
         assert under_test.take() is None
         (connection,) = await under_test.waiting()
@@ -110,7 +113,7 @@ async def test_a_connection_that_was_released_carries_the_next_request() -> None
 
 
 @in_reactor
-async def test_a_new_connection_has_carried_nothing() -> None:
+async def test_a_new_connectionhas_carried_nothing() -> None:
     async with pooling() as under_test:
         connection = await under_test.pool.connect(under_test.endpoint)
         assert not connection.used
@@ -202,6 +205,49 @@ async def test_one_whose_origin_speaks_without_being_asked_is_closed() -> None:
         assert under_test.take() is None
 
 
+def socket_of(connection: ScriptedConnection) -> socket.socket:
+    handle = raw_socket(connection.transport)
+    assert handle is not None
+    return handle
+
+
+def speak(connection: socket.socket) -> None:
+    connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+
+
+def close(connection: socket.socket) -> None:
+    connection.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize("act", [speak, close])
+@in_reactor
+async def test_what_its_origin_did_since_the_reactor_looked_counts(act: Callable[[socket.socket], None]) -> None:
+    async with pooling() as under_test:
+        kept, first, second = await under_test.waiting(3)
+        for other_end in under_test.origin.connections[1:]:
+            act(socket_of(other_end))
+        # Nothing of that was told to anybody: the reactor has not come round.
+        assert under_test.take() is kept
+        assert under_test.take() is None
+        await ended(first)
+        await ended(second)
+        under_test.origin.answer(ANSWER)
+        await ask(kept)
+        kept.abort()
+
+
+@in_reactor
+async def test_if_that_is_so_of_all_there_is_none() -> None:
+    async with pooling() as under_test:
+        await under_test.waiting(2)
+        for other_end in under_test.origin.connections:
+            close(socket_of(other_end))
+        assert under_test.take() is None
+        (connection,) = await under_test.waiting()
+        assert under_test.take() is connection
+        connection.abort()
+
+
 @in_reactor
 async def test_one_that_has_ended_is_not_kept() -> None:
     async with pooling() as under_test:
@@ -238,7 +284,7 @@ async def test_a_closed_pool_keeps_nothing() -> None:
 
 @pytest.mark.parametrize(("ending", "reason"), [(Ending.FIN, ConnectionDone), (Ending.RST, ConnectionLost)])
 @in_reactor
-async def test_the_end_of_a_connection_is_told_to_who_uses_it(ending: Ending, reason: type[Exception]) -> None:
+async def test_the_end_of_a_connectionis_told_to_who_uses_it(ending: Ending, reason: type[Exception]) -> None:
     async with pooling() as under_test:
         under_test.origin.answer(b"HTTP/1.1 200", ending)
         connection = await under_test.pool.connect(under_test.endpoint)
@@ -266,7 +312,7 @@ async def test_who_aborts_hears_nothing_more() -> None:
 
 
 @in_reactor
-async def test_a_request_on_a_connection_that_has_ended_meanwhile_is_told_so() -> None:
+async def test_a_request_on_a_connectionthat_has_ended_meanwhile_is_told_so() -> None:
     async with pooling() as under_test:
         connection = await under_test.pool.connect(under_test.endpoint)
         await until(reactor, lambda: under_test.origin.connections, "the connection")
@@ -279,7 +325,7 @@ async def test_a_request_on_a_connection_that_has_ended_meanwhile_is_told_so() -
 
 
 @in_reactor
-async def test_a_connection_that_ends_while_the_balancer_is_told_of_it_is_not_waited_for(
+async def test_a_connectionthat_ends_while_the_balancer_is_told_of_it_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with ProxiedOrigins(reactor) as lab:

@@ -22,7 +22,7 @@ from srsproxy.relay.pipes import PIPE_CAPACITY
 from srsproxy.relay.portable import PortableHalf
 from srsproxy.transports import raw_socket
 from tests.asynchronous import in_reactor
-from tests.relay.wires import Line, Lines, Side, settled, turns, until
+from tests.relay.wires import Line, Lines, Side, fill_up, settled, turns, until
 
 WAYS: dict[str, dict[str, Any]] = {
     "copy": {},
@@ -348,7 +348,6 @@ async def fill_kernel(side: Side) -> int:
         with contextlib.suppress(BlockingIOError):
             while True:
                 taken += connection.send(b"x" * BUFFER_SIZE)
-        await settled(lambda: 0)
     return taken
 
 
@@ -669,3 +668,46 @@ async def test_a_bug_of_a_boundary_ends_its_direction_and_no_other(
         await good.origin.receives(b"good")
         assert [failure.type for failure in lines.failures] == [ZeroDivisionError]
         lines.failures.clear()
+
+
+# Who is waited for
+
+
+@EVERY_WAY
+@pytest.mark.parametrize("bounded", [True, False])
+@in_reactor
+async def test_a_direction_is_blocked_as_long_as_its_sink_takes_nothing(way: dict[str, Any], bounded: bool) -> None:
+    async with Lines(**way) as lines:
+        line = await lines.line()
+        line.front.transport.pauseProducing()
+        boundary = LengthBoundary(1 << 30) if bounded else None
+        half = line.front.relay_to(line.back, lines.relay, lines.bulk, boundary)
+        sent = await fill_up(line)
+        assert half.blocked
+        line.origin.transport.resumeProducing()
+        await line.origin.receives(sent)
+        await until(lambda: not half.blocked, "the sink takes more")
+        line.client.write(b"x")
+        await line.origin.receives(sent + b"x")
+        # Nothing comes: that is not the sink's fault.
+        assert not half.blocked
+
+
+@PUMP_WAYS
+@pytest.mark.parametrize("bounded", [True, False])
+@in_reactor
+async def test_it_is_while_the_sink_has_bytes_of_its_own_to_write(way: dict[str, Any], bounded: bool) -> None:
+    async with Lines(**way) as lines:
+        line = await lines.line()
+        line.origin.transport.pauseProducing()
+        own = b"y" * (8 << 20)
+        line.back.write(own)
+        line.front.transport.pauseProducing()
+        half = line.front.relay_to(line.back, lines.relay, lines.bulk, LengthBoundary(1) if bounded else None)
+        line.client.write(b"x")
+        await turns()
+        assert half.blocked
+        assert half.relayed == 0
+        line.origin.transport.resumeProducing()
+        await line.origin.receives(own + b"x")
+        assert not half.blocked
