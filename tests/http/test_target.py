@@ -112,6 +112,28 @@ def test_anything_else_is_local(path: str) -> None:
     assert target.forwarded == f"{path}?a=1".encode()
 
 
+@pytest.mark.parametrize("path", ["/api/v1/x", "//api/v1/x", "/rtc/v1/x", "/console/x", "///console/x", "/metrics"])
+@pytest.mark.parametrize("extension", ["", ".flv", ".m3u8", ".key", ".ts", ".html", "-init.mp4"])
+def test_what_controls_an_origin_is_local_whatever_it_is_called(path: str, extension: str) -> None:
+    if path != "/metrics":
+        path += extension
+    for target in (read(path), pinned(path), read(f"http://test{path}?spbhid=x")):
+        assert (target.kind, target.keys, target.needs_pin) == (Kind.LOCAL, (), False)
+        assert target.path == path.encode()
+
+
+def test_names_that_only_resemble_those_are_streams() -> None:
+    for path in ("/apis/v1/x.flv", "/API/x.flv", "/live/api/x.flv", "/metrics.flv", "/metrics/x.flv", "/api.flv"):
+        assert read(path).kind is Kind.LIVE
+    assert pinned("/live/metrics").kind is Kind.FILE
+
+
+def test_only_a_pin_makes_a_file_of_some_names() -> None:
+    assert pinned("/any/page.html").needs_pin
+    for path in ("/live/s-1.ts", "/live/s.key", "/live/s-init.mp4", "/live/s.m3u8", "/live/s.aac"):
+        assert not pinned(path).needs_pin
+
+
 # Names that may mean one thing or another
 
 
@@ -341,6 +363,9 @@ def test_a_url_in_a_query_or_a_path_is_no_absolute_form() -> None:
         ("/../", "climbs up"),
         ("/live/..?a", "climbs up"),
         ("http://test.com/../etc/passwd", "climbs up"),
+        ("/page\u00e9.html", "not ASCII"),
+        ("/page.html?\u00e9", "not ASCII"),
+        ("/api/v1/\u00e9.flv", "not ASCII"),
         ("/live/.flv", "names no stream"),
         ("/.m3u8", "names no stream"),
     ],
