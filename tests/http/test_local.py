@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import tempfile
 from collections import Counter
 from email.utils import formatdate
 from pathlib import Path
@@ -357,11 +359,25 @@ async def test_raw_bytes_in_the_name_of_a_page_are_a_bad_request(root: Path, tar
 
 
 @in_reactor
-async def test_the_socket_between_is_private_and_gone_afterwards(root: Path) -> None:
+async def test_the_socket_between_is_no_file(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(empty))
     async with proxied(root) as lab:
-        site = lab.proxy.local
-        folder = Path(site._folder.name) if site._folder is not None else None
-        assert folder is not None
+        assert (await lab.get("/")).status == 200
+        assert list(empty.iterdir()) == []
+
+
+@in_reactor
+async def test_where_it_must_be_a_file_it_is_private_and_gone_afterwards(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(empty))
+    monkeypatch.setattr(sys, "platform", "other")
+    async with proxied(root) as lab:
+        (folder,) = empty.iterdir()
         assert folder.stat().st_mode & 0o777 == 0o700
         assert (await lab.get("/")).status == 200
-    assert not folder.exists()
+    assert list(empty.iterdir()) == []
