@@ -56,8 +56,6 @@ async def connect(endpoint: IStreamClientEndpoint, name: str, protocol: Protocol
     except ConnectingCancelledError as error:
         raise CancelledError from error
     except (ConnectError, DNSLookupError, OSError) as error:
-        number = (
-            error.errno if isinstance(error, OSError) else error.osError if isinstance(error, ConnectError) else None
-        )
+        number = error.osError if isinstance(error, ConnectError) else getattr(error, "errno", None)
         kind = Refused if number in _OUR_OWN_LACK else OriginUnreachable
         raise kind(f"connect origin {name}") from error

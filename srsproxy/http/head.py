@@ -91,11 +91,11 @@ class Fields(list[tuple[bytes, bytes]]):
         self.by_name = by_name = {name.lower(): value for name, value in self}
         if len(by_name) != len(self):
             for name in by_name:
-                by_name[name] = b", ".join(self.values(name))
+                by_name[name] = b", ".join(_values(self, name))
 
-    def values(self, name: bytes) -> list[bytes]:
-        """The values of all fields with this lower-case name."""
-        return [value for sent, value in self if sent.lower() == name]
+
+def _values(fields: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
+    return [value for sent, value in fields if sent.lower() == name]
 
 
 class _Head:
@@ -127,7 +127,7 @@ class _Head:
 
     def values(self, name: bytes) -> list[bytes]:
         """The values of all fields with this lower-case name."""
-        return Fields.values(self.fields, name)  # type: ignore[arg-type]
+        return _values(self.fields, name)
 
 
 # Frozen ones would take three times as long to make.
