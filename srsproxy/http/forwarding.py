@@ -183,7 +183,6 @@ def origin_request(
     body: int | Literal[Framing.CHUNKED] = 0,
     method: bytes | None = None,
     to_rewrite: bool = False,
-    close: bool = False,
 ) -> bytes:
     """The head of the request for the origin, in HTTP/1.1.
 
@@ -197,7 +196,6 @@ def origin_request(
     :param body: what :func:`srsproxy.http.head.request_body` found. A length of 0 is told only if the client told it.
     :param method: instead of the client's.
     :param to_rewrite: the answer's body will be rewritten: the whole is asked for, compressed with gzip at the most.
-    :param close: ask the origin to close the connection afterwards.
     """
     parts = [b"%b %b HTTP/1.1\r\n" % (method or head.method, target)]
     if authority is not None:
@@ -212,7 +210,7 @@ def origin_request(
         parts.append(b"Accept-Encoding: gzip\r\n" if gzip else b"Accept-Encoding: identity\r\n")
     if body != 0 or b"content-length" in head.by_name:
         parts.append(_end_of_body(body))
-    parts.append(b"Connection: close\r\n\r\n" if close else b"\r\n")
+    parts.append(b"\r\n")
     return b"".join(parts)
 
 
