@@ -29,6 +29,7 @@ from srsproxy.values import (
     NAMES,
     NETWORKS,
     OPTIONAL_STREAM_LISTENER,
+    PUBLIC_ADDRESSES,
     STREAM_LISTENER,
     SWITCH,
     TEXT,
@@ -37,6 +38,7 @@ from srsproxy.values import (
     Kind,
     Listener,
     Network,
+    PublicAddress,
     choice,
     whole,
 )
@@ -91,6 +93,7 @@ class Group(StrEnum):
     DEFAULT_BACKEND = "Built-in origin, for debugging"
     RTMP = "RTMP"
     HTTP = "HTTP streams and HLS"
+    WEBRTC = "WebRTC"
     LIMITS = "Limits"
     RELAY = "Data plane"
 
@@ -144,9 +147,17 @@ class Settings:
 
     rtmp_server: Listener = _setting(Group.LISTENERS, "11935", STREAM_LISTENER, "RTMP clients")
     http_server: Listener = _setting(Group.LISTENERS, "18080", STREAM_LISTENER, "HTTP streams, HLS and static files")
-    http_api: Listener = _setting(Group.LISTENERS, "11985", STREAM_LISTENER, "HTTP API: WHIP and WHEP")
+    http_api: Listener = _setting(
+        Group.LISTENERS, "11985", STREAM_LISTENER, "HTTP API: WHIP, WHEP and SRS's own WebRTC API"
+    )
     system_api: Listener = _setting(Group.LISTENERS, "12025", STREAM_LISTENER, "heartbeats of origins")
     webrtc_server: BindAddress = _setting(Group.LISTENERS, "18000", DATAGRAM_LISTENER, "WebRTC media over UDP")
+    webrtc_tcp_server: Listener | None = _setting(
+        Group.LISTENERS,
+        "",
+        OPTIONAL_STREAM_LISTENER,
+        "WebRTC media over TCP, for clients whose network has no UDP; off if unset",
+    )
     srt_server: BindAddress = _setting(Group.LISTENERS, "20080", DATAGRAM_LISTENER, "SRT clients over UDP")
     profile: Listener | None = _setting(
         Group.LISTENERS,
@@ -174,6 +185,14 @@ class Settings:
         "",
         NETWORKS,
         "load balancers in front, allowed to tell the real address of a client; separated by commas",
+    )
+    cluster_secret: str = _setting(
+        Group.SERVICE,
+        "",
+        TEXT,
+        "the same at all proxies in front of one set of origins: it keys the tokens that lead HLS viewers and WebRTC "
+        "clients back to their origin. If unset, each proxy draws its own at each start",
+        secret=True,
     )
     log_format: LogFormat = _setting(
         Group.SERVICE, "text", choice(LogFormat), "lines of text, or one JSON object a line"
@@ -283,13 +302,24 @@ class Settings:
     http_max_playlist_size: int = _setting(
         Group.HTTP, "1048576", whole("bytes", 1024, 2**26), "largest HLS playlist, before and after decompression"
     )
-    cluster_secret: str = _setting(
-        Group.HTTP,
-        "",
-        TEXT,
-        "the same at all proxies in front of one set of origins: it keys the tokens that lead an HLS viewer back to "
-        "its origin. If unset, each proxy draws its own at each start",
-        secret=True,
+    rtc_candidate: tuple[PublicAddress, ...] = _setting(
+        Group.WEBRTC,
+        "auto",
+        PUBLIC_ADDRESSES,
+        "where clients reach the WebRTC listeners; auto: where the client has reached the HTTP API, by its Host if "
+        "that is an IP address, or else the local address",
+    )
+    webrtc_origin_timeout: float = _setting(
+        Group.WEBRTC, "10s", DURATION, "an origin must answer an offer within this, its hooks included"
+    )
+    webrtc_start_timeout: float = _setting(
+        Group.WEBRTC, "30s", DURATION, "the client must come by UDP or TCP within this from its answer on"
+    )
+    webrtc_idle_timeout: float = _setting(
+        Group.WEBRTC,
+        "30s",
+        DURATION,
+        "a session ends when its client or its origin has sent nothing for so long",
     )
 
     max_connections: int = _setting(Group.LIMITS, "0", whole("connections"), "connections of clients; 0 = no limit")

@@ -74,6 +74,9 @@ class ILoadBalancer(Interface):
         """The record saved with this STUN username, or ``None``; asking keeps it alive, so a running session asks now
         and then, lest a client that roams late is not known any more."""
 
+    def drop_webrtc(ufrag: str) -> Deferred[None]:
+        """The session is over: forget its record, if there is one."""
+
 
 class IStreamConnection(ITCPTransport, IConsumer, IPushProducer):
     """What Twisted's TCP transports provide, and what wraps them (TLS, ``haproxy:``), in one name."""

@@ -34,12 +34,12 @@ from srsproxy.api.versions import ProxyIdentity
 from srsproxy.balancer.default_backend import DefaultBackend, default_backend
 from srsproxy.balancer.memory import MemoryLoadBalancer
 from srsproxy.balancer.model import Origin
+from srsproxy.balancer.pins import Pins
 from srsproxy.balancer.policy import POLICIES
 from srsproxy.config import LoadBalancerType, Settings
 from srsproxy.errors import ConfigError, log_failure
 from srsproxy.http import shared as http_shared
 from srsproxy.http.local import LocalSite
-from srsproxy.http.pins import Pins
 from srsproxy.http.server import HttpServer
 from srsproxy.interfaces import ILoadBalancer, IMediaServer, IStreamRelay
 from srsproxy.limited import LimitedFactory

@@ -31,11 +31,15 @@ MAX_DURATION = 240 * 3600.0
 
 MAX_WHOLE = 2**31 - 1
 
+AUTO = "auto"
+"""A setting that follows from what each client does; its value is empty."""
+
 # Go's time.ParseDuration; durationpy would also take days to years, and rubbish between two parts.
 _DURATION = re.compile(r"(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+")
 _ADDRESS = re.compile(r"(?:(?P<v4>[0-9.]*|localhost):|\[(?P<v6>[^\[\]]+)\]:)?(?P<port>[0-9]{1,5})")
 _HOST = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
 _ANNOUNCED = re.compile(rf"(?:(?:tcp|udp)://)?(?:(?:{_HOST}|\[[0-9A-Fa-f:.]+\])?:)?(?P<port>[0-9]{{1,5}})")
+_PUBLIC_ADDRESS = re.compile(rf"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>{_HOST}))(?::(?P<port>[0-9]{{1,5}}))?")
 _PATH_SEGMENT = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -67,6 +71,15 @@ class BindAddress:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class PublicAddress:
+    """Where clients reach us; ``host`` is an IP literal without brackets, or a name. ``port`` is that of the listener
+    if ``None``."""
+
+    host: str
+    port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +210,29 @@ def _announced(text: str) -> str:
     return text
 
 
+def public_address(text: str) -> PublicAddress:
+    """An address at which clients reach us: an IP address or a name, and maybe a port. An IPv6 address is in brackets,
+    or has no port.
+
+    :raises ValueError: it is none.
+    """
+    match = _PUBLIC_ADDRESS.fullmatch(text)
+    if match is None:
+        return PublicAddress(str(ipaddress.IPv6Address(text)))
+    host, port = match["host"], match["port"]
+    if match["v6"]:
+        host = str(ipaddress.IPv6Address(match["v6"]))
+    elif host.replace(".", "").isdecimal():
+        host = str(ipaddress.IPv4Address(host))
+    if port is not None and _port(port) == 0:
+        raise ValueError("0 is no port")
+    return PublicAddress(host, None if port is None else int(port))
+
+
+def _public_addresses(text: str) -> tuple[PublicAddress, ...]:
+    return () if text == AUTO else tuple(public_address(item) for item in _items(text))
+
+
 def _optional_folder(text: str) -> Path | None:
     if not text:
         return None
@@ -245,6 +281,11 @@ ANNOUNCED: Kind[str] = Kind("endpoint", "PORT or IP:PORT, as an origin announces
 NAMES: Kind[frozenset[str]] = Kind("names", "names separated by commas", _names)
 NETWORKS: Kind[tuple[Network, ...]] = Kind(
     "networks", "IP addresses or networks such as 10.0.0.0/8, separated by commas", _networks
+)
+PUBLIC_ADDRESSES: Kind[tuple[PublicAddress, ...]] = Kind(
+    "addresses",
+    "auto, or IP addresses or host names separated by commas, each of which may have a port: 192.0.2.1:18000",
+    _public_addresses,
 )
 TOKEN: Kind[str] = Kind("token", "letters, digits, _ and -", _token)
 TEXT: Kind[str] = Kind("text", "text", str)

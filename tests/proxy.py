@@ -19,12 +19,12 @@ from srsproxy.api.pages import build_pages_site
 from srsproxy.api.versions import ProxyIdentity
 from srsproxy.balancer.memory import MemoryLoadBalancer
 from srsproxy.balancer.model import Origin
+from srsproxy.balancer.pins import Pins
 from srsproxy.balancer.policy import POLICIES
 from srsproxy.config import Settings
 from srsproxy.demo.origin import DemoOrigin
 from srsproxy.http import shared as http_shared
 from srsproxy.http.local import LocalSite
-from srsproxy.http.pins import Pins
 from srsproxy.http.server import HttpServer
 from srsproxy.interfaces import IStreamConnection
 from srsproxy.limits import ConnectionLimits

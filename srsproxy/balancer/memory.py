@@ -154,6 +154,10 @@ class MemoryLoadBalancer:
         self._webrtc.renew(ufrag, self._expire())
         return succeed(self._webrtc.get(ufrag))
 
+    def drop_webrtc(self, ufrag: str) -> Deferred[None]:
+        self._webrtc.remove(ufrag)
+        return succeed(None)
+
     # Origins
 
     def _register(self, origin: Origin) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 from typing import Final
@@ -25,7 +25,10 @@ MAX_URL_LENGTH: Final = 4096
 """Characters of the URL in an HLS record; long enough for the tokens that players carry."""
 
 MAX_UFRAG_LENGTH: Final = 513
-"""Characters of a STUN username (RFC 5389, section 15.3)."""
+"""Characters of a STUN username: bytes, all of them ASCII (RFC 8489, section 14.3)."""
+
+MAX_ICE_PWD_LENGTH: Final = 256
+"""Characters of an ICE password (RFC 8839, section 5.4)."""
 
 MAX_LISTENERS: Final = 16
 """Listeners of one surface; every one may cost a client a connect timeout."""
@@ -228,17 +231,25 @@ class HlsSession:
 
 @dataclass(frozen=True, slots=True)
 class WebRtcSession:
-    """Which stream the STUN username ``ufrag`` (``<local>:<remote>``) belongs to.
+    """What a proxy must know of a WebRTC session to relay its media.
+
+    ``ufrag`` is the STUN username by which the session is found: ``<origin's ufrag>:<client's ufrag>``. ``server`` is
+    that of the origin, ``ice_pwd`` the origin's ICE password, which keys the integrity of what the client sends;
+    ``action`` is ``publish`` or ``play``.
 
     :raises LimitExceeded: a text is too long to be kept.
     """
 
     key: str
     ufrag: str
+    server: str
+    ice_pwd: str = field(repr=False)
+    action: str
 
     def __post_init__(self) -> None:
         check_length("stream key", self.key, MAX_KEY_LENGTH)
         check_length("ufrag", self.ufrag, MAX_UFRAG_LENGTH)
+        check_length("ice-pwd", self.ice_pwd, MAX_ICE_PWD_LENGTH)
 
 
 def _required(fields: dict[object, object], name: str, longest: int = MAX_ID_LENGTH) -> str:

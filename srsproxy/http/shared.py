@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from srsproxy.balancer.pins import Pins
 from srsproxy.config import Settings
 from srsproxy.http.head import HeadLimits
 from srsproxy.http.local import LocalSite
-from srsproxy.http.pins import Pins
 from srsproxy.http.upstream import Pool
 from srsproxy.interfaces import ILoadBalancer, IStreamRelay
 from srsproxy.limits import ConnectionLimits

@@ -80,7 +80,7 @@ def test_it_is_a_load_balancer(balancer: MemoryLoadBalancer) -> None:
 def test_it_leaves_nothing_to_the_clock(balancer: MemoryLoadBalancer, clock: Clock) -> None:
     register(balancer, A)
     pick(balancer)
-    result_of(balancer.save_webrtc(WebRtcSession("k", "u")))
+    result_of(balancer.save_webrtc(WebRtcSession("k", "u", "vid-a", "pwd", "play")))
     assert clock.getDelayedCalls() == []
 
 
@@ -516,14 +516,14 @@ def test_the_number_of_sessions_is_bounded(monkeypatch: pytest.MonkeyPatch, cloc
     balancer = make_balancer(clock)
     for name in "abc":
         result_of(balancer.save_hls(HlsSession(name, f"live/{name}", "u")))
-        result_of(balancer.save_webrtc(WebRtcSession(f"live/{name}", name)))
+        result_of(balancer.save_webrtc(WebRtcSession(f"live/{name}", name, "vid-a", "pwd", "play")))
     assert [result_of(balancer.load_hls(name)) is None for name in "abc"] == [True, False, False]
     assert [result_of(balancer.load_webrtc(name)) is None for name in "abc"] == [True, False, False]
 
 
 def test_a_webrtc_session_lives_while_it_is_asked_for(balancer: MemoryLoadBalancer, clock: Clock) -> None:
     # G38: in the Go proxy, it is gone after 120 s, so that a client that roams later is not known.
-    session = WebRtcSession("live/a", "local:remote")
+    session = WebRtcSession("live/a", "local:remote", "vid-a", "pwd", "play")
     result_of(balancer.save_webrtc(session))
     for _ in range(3):
         clock.advance(SESSION_LIFETIME - 1)
@@ -533,8 +533,8 @@ def test_a_webrtc_session_lives_while_it_is_asked_for(balancer: MemoryLoadBalanc
 
 
 def test_a_webrtc_session_that_is_saved_again_is_replaced(balancer: MemoryLoadBalancer) -> None:
-    result_of(balancer.save_webrtc(WebRtcSession("live/a", "u")))
-    again = WebRtcSession("live/b", "u")
+    result_of(balancer.save_webrtc(WebRtcSession("live/a", "u", "vid-a", "pwd", "play")))
+    again = WebRtcSession("live/b", "u", "vid-a", "pwd", "play")
     result_of(balancer.save_webrtc(again))
     assert result_of(balancer.load_webrtc("u")) is again
 

@@ -165,7 +165,7 @@ def test_an_endpoint_is_written_with_brackets_around_ipv6() -> None:
 
 def test_session_records_that_are_too_long_to_be_kept_are_refused() -> None:
     HlsSession("id", "k" * MAX_KEY_LENGTH, "u" * MAX_URL_LENGTH)
-    WebRtcSession("k" * MAX_KEY_LENGTH, "u" * MAX_UFRAG_LENGTH)
+    WebRtcSession("k" * MAX_KEY_LENGTH, "u" * MAX_UFRAG_LENGTH, "vid-a", "pwd", "play")
     with pytest.raises(LimitExceeded, match="stream key"):
         HlsSession("id", "k" * (MAX_KEY_LENGTH + 1), "u")
     with pytest.raises(LimitExceeded, match="playlist URL"):
@@ -173,6 +173,6 @@ def test_session_records_that_are_too_long_to_be_kept_are_refused() -> None:
     with pytest.raises(LimitExceeded, match="spbhid"):
         HlsSession("i" * 200, "k", "u")
     with pytest.raises(LimitExceeded, match="stream key"):
-        WebRtcSession("k" * (MAX_KEY_LENGTH + 1), "u")
+        WebRtcSession("k" * (MAX_KEY_LENGTH + 1), "u", "vid-a", "pwd", "play")
     with pytest.raises(LimitExceeded, match="ufrag"):
-        WebRtcSession("k", "u" * (MAX_UFRAG_LENGTH + 1))
+        WebRtcSession("k", "u" * (MAX_UFRAG_LENGTH + 1), "vid-a", "pwd", "play")

@@ -1,15 +1,16 @@
-"""Which origin a viewer was sent to, told by a token in the URIs that it got (:mod:`srsproxy.http.playlist`).
+"""Which origin a client was sent to, told by a token in what it got: in the URIs of a playlist
+(:mod:`srsproxy.http.playlist`), in the user name of a WebRTC session (:mod:`srsproxy.webrtc.credentials`).
 
 A token is a keyed hash of the origin's ``server``, which survives a restart of the origin. So it is the same in every
-refresh and at every proxy with the same secret, tells nobody an address, and lets nobody choose one: a viewer who makes
-one up finds an origin only by guessing 96 bits. What it does find is what it may ask for anyway. So nothing is gained
-from how long a look-up takes, and tokens are found in a dict.
+refresh and at every proxy with the same secret, tells nobody an address, and lets nobody choose one: a client that
+makes one up finds an origin only by guessing 80 bits. What it does find is what it may ask for anyway. So nothing is
+gained from how long a look-up takes, and tokens are found in a dict.
 """
 
 from __future__ import annotations
 
 import hmac
-from base64 import urlsafe_b64encode
+from base64 import b32encode
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
@@ -22,7 +23,7 @@ from srsproxy.balancer.model import Origin, Surface
 from srsproxy.interfaces import ILoadBalancer
 
 TOKEN_LENGTH: Final = 16
-"""Characters of a token, 6 bits each."""
+"""Characters of a token, 5 bits each."""
 
 REFRESH_INTERVAL: Final = 1.0
 """Seconds between two reloads of the table. Whoever makes up tokens costs no more than that; a viewer whose origin has
@@ -56,11 +57,12 @@ class Pins:
         self._waiting: list[Deferred[None]] = []
 
     def token(self, server: str) -> str:
-        """The token of an origin, registered or not: 16 characters that need no escaping in a URI."""
+        """The token of an origin, registered or not: 16 lower-case letters and digits, which are
+        URI characters as well as ICE ones (RFC 8839, section 5.4)."""
         token = self._tokens.get(server)
         if token is None:
             digest = hmac.digest(self._secret, server.encode(), "sha256")
-            token = urlsafe_b64encode(digest).decode("ascii")[:TOKEN_LENGTH]
+            token = b32encode(digest).decode("ascii")[:TOKEN_LENGTH].lower()
             if len(self._tokens) >= MAX_KEPT:
                 self._tokens.clear()
             self._tokens[server] = token
