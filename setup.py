@@ -62,6 +62,8 @@ setup(
     ],
     extras_require={
         "dev": [
+            # WebRTC clients, and origins whose ICE is replaced by SRS's: that needs what a newer one may have changed
+            "aiortc~=1.16.0",
             # builds wheel and source archive
             "build",
             # property-based tests of the parsers

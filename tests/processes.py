@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
@@ -49,7 +49,7 @@ class Program(ProcessProtocol):
         self.output = ""
         self.exit_code: int | None = None
 
-    async def __aenter__(self) -> Program:
+    async def __aenter__(self) -> Self:
         self.start()
         return self
 
@@ -235,7 +235,7 @@ class NginxRtmp(Program):
         super().__init__(reactor, ("nginx", "-p", str(folder), "-c", "nginx.conf"), folder=folder)
         self._config = folder / "nginx.conf"
 
-    async def __aenter__(self) -> NginxRtmp:
+    async def __aenter__(self) -> Self:
         self.rtmp_port, self._http_port = free_port(), free_port()
         self._config.write_text(NGINX.format(rtmp=self.rtmp_port, http=self._http_port))
         self.start()
