@@ -19,6 +19,10 @@ DEFAULT_VHOST = "__defaultVhost__"
 DEFAULT_APP = "__defaultApp__"
 """The app of a tcUrl that has none."""
 
+WEBRTC_APP = "live"
+WEBRTC_STREAM = "livestream"
+"""What a WHIP or WHEP client means that names no app or no stream."""
+
 _PARAM_SEPARATOR = re.compile("&&|[=,&;]")
 _QUERY_OR_FRAGMENT = re.compile("[?#]")
 _SLASHES = re.compile("//+")
@@ -129,6 +133,12 @@ def _read(tc_url: str, stream: str, before: _Reading | None) -> _Reading | None:
     return _Reading(vhost.strip("/"), app or DEFAULT_APP, name, param)
 
 
+def _key(vhost: str, app: str, stream: str, vhosts: frozenset[str]) -> StreamKey:
+    """The stream of these names; ``stream`` may have slashes and an extension."""
+    app, _, name = f"{app}/{strip_extension(stream)}".rpartition("/")
+    return StreamKey(fold_vhost(vhost, vhosts), app, name)
+
+
 def from_rtmp(tc_url: str, stream: str, vhosts: frozenset[str]) -> StreamKey:
     """The stream that an RTMP client means.
 
@@ -155,16 +165,15 @@ def from_rtmp(tc_url: str, stream: str, vhosts: frozenset[str]) -> StreamKey:
     app, name = app.strip("/"), name.translate(_BLANKS).strip("/")
     if not app or not name:
         raise PeerError(f"tcUrl {tc_url[:_TOLD]!r} with stream name {stream[:_TOLD]!r} names no stream")
-    app, _, name = f"{app}/{strip_extension(name)}".rpartition("/")
-    return StreamKey(fold_vhost(reading.vhost, vhosts), app, name)
+    return _key(reading.vhost, app, name, vhosts)
 
 
 def from_http(host: str, path: str, params: Mapping[str, str], vhosts: frozenset[str]) -> StreamKey:
     """The stream that an HTTP client means by ``/app/stream.flv``, or by the name of a playlist.
 
-    Unlike RTMP, ``vhost=__defaultVhost__`` goes before the host here too. Parameters ``app`` and ``stream`` mean
-    nothing. A path without an app gets the app that RTMP gives to a tcUrl without one. Repeated slashes count as one:
-    playlists are files, which SRS finds so, and as a live stream it knows none of that name, whoever is asked.
+    Parameters ``app`` and ``stream`` mean nothing. A path without an app gets the app that RTMP gives to a tcUrl
+    without one. Repeated slashes count as one: playlists are files, which SRS finds so, and as a live stream it knows
+    none of that name, whoever is asked.
 
     :param host: the host name that the client asked for, without the port.
     :param path: the path as it stands in the request, with its leading slash.
@@ -178,5 +187,33 @@ def from_http(host: str, path: str, params: Mapping[str, str], vhosts: frozenset
     stream = strip_extension(name)
     if not stream:
         raise PeerError(f"the path {path[:_TOLD]!r} names no stream")
-    requested = params.get("vhost") or params.get("domain") or host
-    return StreamKey(fold_vhost(requested, vhosts), app or DEFAULT_APP, stream)
+    return StreamKey(fold_vhost(_http_vhost(host, params), vhosts), app or DEFAULT_APP, stream)
+
+
+def _http_vhost(host: str, params: Mapping[str, str]) -> str:
+    """The vhost that an HTTP client asks for. Unlike in RTMP, ``__defaultVhost__`` goes before the host too."""
+    return params.get("vhost") or params.get("domain") or host
+
+
+def from_whip(host: str, params: Mapping[str, str], vhosts: frozenset[str]) -> StreamKey:
+    """The stream that a WHIP or WHEP client means, whose path says nothing about it. Parameters are as for
+    :func:`from_http`, and ``app`` and ``stream`` have defaults; nothing is trimmed."""
+    return _key(
+        _http_vhost(host, params), params.get("app") or WEBRTC_APP, params.get("stream") or WEBRTC_STREAM, vhosts
+    )
+
+
+def from_webrtc_url(url: str, vhosts: frozenset[str]) -> StreamKey:
+    """The stream that a client of SRS's JSON API for WebRTC means by ``webrtc://host/app/stream``.
+
+    This is read as RTMP's names are, but only once, and nothing is trimmed.
+
+    :param url: the ``streamurl``.
+    :param vhosts: as for :func:`fold_vhost`.
+    :raises PeerError: it is no URL.
+    """
+    tc_url, _, stream = url.rpartition("/")
+    reading = _read(tc_url, stream, None)
+    if reading is None:
+        raise PeerError(f"streamurl {url[:_TOLD]!r} is not usable")
+    return _key(reading.vhost, reading.app, reading.stream, vhosts)
