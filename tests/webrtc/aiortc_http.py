@@ -13,11 +13,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A whole request."""
+    """A whole request; the names of its headers are in lower case."""
 
     method: str
     path: str
     query: Mapping[str, str]
+    headers: Mapping[str, str]
     body: str
 
 
@@ -60,7 +61,7 @@ async def _read_request(reader: asyncio.StreamReader) -> Request:
     url = urlsplit(target)
     # SRS does not escape what it puts into a Location, so that a "+" is one and not a space.
     query = dict(parse_qsl(url.query.replace("+", "%2B"), keep_blank_values=True))
-    return Request(method, url.path, query, body.decode())
+    return Request(method, url.path, query, headers, body.decode())
 
 
 def _serialize(response: Response) -> bytes:

@@ -29,7 +29,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
@@ -59,6 +59,15 @@ OFFERS: Final[Mapping[str, Action]] = {WHIP: "publish", "/rtc/v1/whep/": "play",
 
 JSON_OFFERS: Final[Mapping[str, Action]] = {"/rtc/v1/publish/": "publish", "/rtc/v1/play/": "play"}
 """Paths that take an SDP in JSON."""
+
+CORS: Final = {
+    "access-control-allow-origin": "*",
+    "access-control-allow-methods": "GET, POST, HEAD, PUT, DELETE, OPTIONS",
+    "access-control-expose-headers": "Server,range,Content-Length,Content-Range",
+    "access-control-allow-headers": "origin,range,accept-encoding,referer,Cache-Control,X-Proxy-Authorization,"
+    "X-Requested-With,Content-Type",
+}
+"""What SRS adds for browsers. It does not let them read the Location."""
 
 HEARTBEAT_INTERVAL: Final = 0.5
 """Seconds. SRS's ten would be too long for a test to wait until a new proxy knows its origins."""
@@ -195,6 +204,12 @@ class Origin:
 
     async def respond(self, request: Request) -> Response | None:
         """Answer one request; None as SRS does it: by closing the connection."""
+        response = await self._respond(request)
+        if response is None or "origin" not in request.headers:
+            return response
+        return replace(response, headers={**response.headers, **CORS})
+
+    async def _respond(self, request: Request) -> Response | None:
         match request.method:
             case "POST" if action := OFFERS.get(request.path):
                 return await self._whip(action, request)
