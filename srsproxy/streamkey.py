@@ -206,14 +206,15 @@ def from_whip(host: str, params: Mapping[str, str], vhosts: frozenset[str]) -> S
 def from_webrtc_url(url: str, vhosts: frozenset[str]) -> StreamKey:
     """The stream that a client of SRS's JSON API for WebRTC means by ``webrtc://host/app/stream``.
 
-    This is read as RTMP's names are, but only once, and nothing is trimmed.
+    It is read as an RTMP client's names are, but only once, and nothing is trimmed. What SRS cannot read, because it
+    has a blank or is not ASCII, names a stream without an app by what follows its last slash.
 
-    :param url: the ``streamurl``.
+    :param url: the ``streamurl``; it may carry parameters.
     :param vhosts: as for :func:`fold_vhost`.
-    :raises PeerError: it is no URL.
+    :raises PeerError: it has no schema.
     """
+    if "://" not in url:
+        raise PeerError(f"streamurl {url[:_TOLD]!r} is no URL")
     tc_url, _, stream = url.rpartition("/")
-    reading = _read(tc_url, stream, None)
-    if reading is None:
-        raise PeerError(f"streamurl {url[:_TOLD]!r} is not usable")
+    reading = _read(tc_url, stream, None) or _Reading("", "", stream, "")
     return _key(reading.vhost, reading.app, reading.stream, vhosts)

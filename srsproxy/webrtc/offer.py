@@ -8,6 +8,7 @@ the ICE credentials that a proxy adds.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -22,6 +23,9 @@ MOUNTS: Final = (b"/rtc/v1/whip/", b"/rtc/v1/whip-play/", b"/rtc/v1/whep/")
 """Where SRS serves WHIP and WHEP. Whatever follows in a path means nothing but what :func:`read_offer` says."""
 
 _PLAYED: Final = (b"/whip-play/", b"/whep/")
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+"""What JSON can escape, but nobody can write."""
 
 Action = Literal["publish", "play"]
 
@@ -72,12 +76,14 @@ def read_offer(path: bytes, query: bytes, host: bytes, vhosts: frozenset[str]) -
     :param query: without its ``?``; empty if there is none.
     :param host: the value of the Host field; empty if there was none.
     :param vhosts: as for :func:`~srsproxy.streamkey.fold_vhost`.
-    :raises PeerError: the path is not at one of :data:`MOUNTS`.
+    :raises PeerError: the path is not at one of :data:`MOUNTS`, or there is a fragment, which SRS would not read.
     """
     if path + b"/" in MOUNTS:
         path += b"/"
     if not path.startswith(MOUNTS):
         raise PeerError("the path is none of WHIP and WHEP")
+    if b"#" in path or b"#" in query:
+        raise PeerError("the request target has a fragment")
     params = _params(query)
     plays = path.endswith(_PLAYED) or params.get("action", "") not in ("", "publish")
     return OfferTarget(
@@ -125,12 +131,14 @@ def read_json_offer(body: bytes, play: bool, vhosts: frozenset[str]) -> JsonOffe
 
     :param play: whether it is to ``/rtc/v1/play/`` and not to ``/rtc/v1/publish/``.
     :param vhosts: as for :func:`~srsproxy.streamkey.fold_vhost`.
-    :raises PeerError: the body is no JSON object, or ``sdp`` or ``streamurl`` is no string, or names no stream.
+    :raises PeerError: the body is no JSON object, or ``sdp`` or ``streamurl`` is no string, or the latter is no URL.
     """
     members = _json_object(body)
     sdp, streamurl = members.get("sdp"), members.get("streamurl")
     if not isinstance(sdp, str) or not isinstance(streamurl, str):
         raise PeerError("the offer has not both sdp and streamurl, which are strings")
+    if _SURROGATE.search(streamurl):
+        raise PeerError("streamurl has half a character")
     return JsonOffer(from_webrtc_url(streamurl, vhosts), "play" if play else "publish", sdp)
 
 
