@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.hls import hls_origin, playable, run_wrk
-from benchmarks.load import Load, Report
+from benchmarks.load import DatagramLoad, Generator, Load, Report
 from benchmarks.processes import Address, free_addresses
 from benchmarks.relays import Origin, Protocol, Relay, RelayName, Running
 from benchmarks.usage import Usage, resident_kilobytes
+from benchmarks.webrtc import origin_api, signal_sessions
 
 Metrics = dict[str, float]
 """Measured values by name; the name ends in the unit."""
@@ -30,6 +31,18 @@ IDLE_BASE = 100
 """Sessions that are there before memory is first read, so that what is allocated once is not counted."""
 SETTLE = 1.0
 """Seconds for memory to be as it stays."""
+DATAGRAM_WARM_UP = 1.0
+"""Seconds, as :data:`WARM_UP`: datagrams flow at once."""
+PACKET_RATE = 50
+"""Packets per second that a WebRTC session sends, each way: 320 kbit/s, of audio and of video."""
+MANY_PACKETS = 50_000
+"""Packets per second of all WebRTC sessions, both ways, for the latency of a relay that is busy."""
+PACKET_BURST = 8
+"""A key frame's packets leave a client at once."""
+IDLE_PACKET_RATE = 10
+"""As :data:`PACKET_RATE`, where memory is measured: many sessions, and little for each."""
+RELAYED_PACKETS = 120_000
+"""Between two looks at memory: half of them from clients, as the Go proxy grows with each of these."""
 SMALL_SEGMENT = 10_240
 """Bytes: so few that it is the request that costs."""
 SEGMENT = 667_500
@@ -40,8 +53,6 @@ SEGMENT = 667_500
 class Bench:
     """What all measurements of a run have in common."""
 
-    program: Path
-    """The load generator."""
     directory: Path
     """For logs and configuration files; temporary."""
     rtmp: Origin
@@ -55,7 +66,7 @@ class Bench:
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def load(self, mode: str, target: Address, sessions: int, *options: str) -> Load:
-        return Load(self.program, self.directory, mode, target, sessions, "--style", self.style, *options)
+        return Load(self.directory, mode, target, sessions, "--style", self.style, *options)
 
     def stream_name(self) -> str:
         """One that the origin has not seen yet: a stream may outlive its publisher there for a moment."""
@@ -84,14 +95,13 @@ class Case:
         return relay.name in self.relays and (srs or not self.rtmp_origin or relay.name != RelayName.GO)
 
 
-def _measured(bench: Bench, load: Load, pid: int | None) -> tuple[Report, Usage]:
-    """Let a load that is ready run for the time of a measurement."""
-    time.sleep(WARM_UP)
+def _measured(bench: Bench, load: Generator, pid: int | None, warm_up: float = WARM_UP) -> Usage:
+    """Let a load that is ready run for the time of a measurement; its report is then due."""
+    time.sleep(warm_up)
     load.mark()
     before = Usage.read(pid)
     time.sleep(bench.seconds)
-    usage = Usage.read(pid).since(before)
-    return load.report(), usage
+    return Usage.read(pid).since(before)
 
 
 def _cpu(report: Report, usage: Usage, pid: int | None) -> Metrics:
@@ -113,7 +123,8 @@ def _publish(bench: Bench, relay: Relay) -> Metrics:
         bench.load("publish", running.address, bench.streams, "--name", bench.stream_name()) as load,
     ):
         load.wait_until_ready()
-        report, usage = _measured(bench, load, running.pid)
+        usage = _measured(bench, load, running.pid)
+        report = load.report()
     return _cpu(report, usage, running.pid)
 
 
@@ -132,7 +143,8 @@ def _published(bench: Bench) -> Iterator[tuple[str, ...]]:
 def _played(bench: Bench, running: Running, *options: str) -> tuple[Metrics, Report]:
     with bench.load("play", running.address, bench.streams, *options) as players:
         players.wait_until_ready()
-        report, usage = _measured(bench, players, running.pid)
+        usage = _measured(bench, players, running.pid)
+        report = players.report()
     return {**_cpu(report, usage, running.pid), "least_share": report.least}, report
 
 
@@ -165,7 +177,8 @@ def _latency(mode: str) -> Callable[[Bench, Relay], Metrics]:
             bench.load(mode, running.address, bench.streams, "--origin", str(origin.port)) as load,
         ):
             load.wait_until_ready()
-            report, _ = _measured(bench, load, running.pid)
+            _measured(bench, load, running.pid)
+            report = load.report()
         return _latencies(report)
 
     return measure
@@ -230,11 +243,86 @@ def _hls(segment_bytes: int, *, playlist: bool = False, segments: bool = False) 
     return measure
 
 
+@contextmanager
+def _rtc(bench: Bench, relay: Relay, rate: int, burst: int) -> Iterator[tuple[Running, DatagramLoad]]:
+    """A relay and a load that has no sessions yet; the load is also the origin of their media."""
+    api, media = free_addresses(2)
+    with (
+        origin_api(api, media),
+        relay.running(Origin(Protocol.RTC, media, api), bench.directory) as running,
+        DatagramLoad(bench.directory, running.address, media, rate, burst) as load,
+    ):
+        yield running, load
+
+
+def _open_sessions(bench: Bench, running: Running, load: DatagramLoad, numbers: range) -> None:
+    if running.api is None:
+        raise ValueError("sessions are signalled to somebody")
+    load.open(signal_sessions(running.api, bench.stream_name(), numbers))
+
+
+def _webrtc(burst: int = 1, total: int | None = None) -> Callable[[Bench, Relay], Metrics]:
+    """
+    :param burst: packets that a session sends at once.
+    :param total: packets per second of all sessions, both ways; :data:`PACKET_RATE` of each if not given.
+    """
+
+    def measure(bench: Bench, relay: Relay) -> Metrics:
+        rate = PACKET_RATE if total is None else max(1, round(total / 2 / bench.streams))
+        with _rtc(bench, relay, rate, burst) as (running, load):
+            _open_sessions(bench, running, load, range(bench.streams))
+            load.start()
+            usage = _measured(bench, load, running.pid, DATAGRAM_WARM_UP)
+            report = load.report()
+        metrics = {
+            "packets_per_s": report.packets / report.seconds,
+            "lost_share": report.lost,
+            "overtaken_share": report.overtaken,
+            "late_share": report.late,
+            "machine_cpu_us_per_packet": 1e6 * usage.machine / report.packets,
+            "p50_ms": report.latency.p50,
+            "p99_ms": report.latency.p99,
+        }
+        if running.pid is not None:
+            metrics["cpu_s"] = usage.process
+            metrics["cpu_us_per_packet"] = 1e6 * usage.process / report.packets
+        return metrics
+
+    return measure
+
+
+def _webrtc_memory(bench: Bench, relay: Relay) -> Metrics:
+    """What sessions take, and then what packets leave behind."""
+    sessions = IDLE_BASE + bench.idle
+    with _rtc(bench, relay, IDLE_PACKET_RATE, 1) as (running, load):
+        if running.pid is None:
+            raise ValueError("memory is a relay's")
+        resident = []
+        for numbers in (range(IDLE_BASE), range(IDLE_BASE, sessions)):
+            _open_sessions(bench, running, load, numbers)
+            time.sleep(SETTLE)
+            resident.append(resident_kilobytes(running.pid))
+        load.mark()
+        load.start()
+        time.sleep(RELAYED_PACKETS / (2 * IDLE_PACKET_RATE * sessions))
+        report = load.report()
+        resident.append(resident_kilobytes(running.pid))
+    base, opened, relayed = resident
+    return {
+        "lost_share": report.lost,
+        "rss_kb_per_session": (opened - base) / bench.idle,
+        "rss_growth_kb": relayed - opened,
+    }
+
+
 _DIRECT = frozenset({RelayName.DIRECT})
 _RTMP = frozenset({RelayName.SRSPROXY, RelayName.HAPROXY, RelayName.GO})
 _COALESCING = frozenset({RelayName.COALESCING})
 """Where letting a publisher's small writes gather can make a difference."""
 _HTTP = frozenset({RelayName.SRSPROXY, RelayName.HAPROXY_HTTP, RelayName.NGINX, RelayName.GO})
+_GO = frozenset({RelayName.GO})
+_UDP = frozenset({RelayName.SRSPROXY, RelayName.UDP_RELAY})
+"""The Go proxy is not among them where it would take gigabytes: 9 KB for each packet of a client."""
 _HLS_TOOLS = ("nginx", "wrk")
 
 CASES = (
@@ -267,4 +355,8 @@ CASES = (
     ),
     Case("hls-playlist", "the playlist only", _hls(SMALL_SEGMENT, playlist=True), _DIRECT | _HTTP, tools=_HLS_TOOLS),
     Case("hls-segment", "segments of 2 s only", _hls(SEGMENT, segments=True), _DIRECT | _HTTP, tools=_HLS_TOOLS),
+    Case("webrtc", "packets one by one, both ways", _webrtc(), _DIRECT | _UDP | _GO),
+    Case("webrtc-bursts", "packets in bursts of 8, both ways", _webrtc(PACKET_BURST), _DIRECT | _UDP | _GO),
+    Case("webrtc-latency", "50,000 packets per second", _webrtc(total=MANY_PACKETS), _DIRECT | _UDP),
+    Case("webrtc-memory", "many sessions, and 120,000 packets", _webrtc_memory, _UDP | _GO),
 )

@@ -1,16 +1,19 @@
-"""The load generator ``rtmpload``: compiled when needed, driven by lines on its standard input and output."""
+"""The load generators ``rtmpload`` and ``udpload``, driven by lines on their standard input and output."""
 
 from __future__ import annotations
 
 import json
 import os
 import select
+import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import HERE, Address, BenchError, Child, find_tool, progress, run_tool
+from benchmarks.processes import Address, BenchError, Child
+from benchmarks.programs import RTMP_LOAD, UDP_LOAD, program
 
 STYLES = ("message", "ffmpeg", "obs")
 """How publishers write, see the usage text of ``rtmpload``."""
@@ -20,20 +23,6 @@ READY_TIMEOUT = 90.0
 ANSWER_TIMEOUT = 10.0
 """Seconds for a report."""
 _READ_BYTES = 65536
-
-
-def build_load_generator() -> Path:
-    """Compile ``rtmpload`` if a source is newer than the program; the program."""
-    sources = sorted((HERE / "rtmpload").glob("*.[ch]"))
-    program = HERE / "build" / "rtmpload"
-    if not program.exists() or program.stat().st_mtime < max(source.stat().st_mtime for source in sources):
-        compiler = find_tool("cc", "gcc libc6-dev")
-        program.parent.mkdir(exist_ok=True)
-        flags = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra"]
-        warnings = run_tool([compiler, *flags, "-o", str(program), *(str(s) for s in sources if s.suffix == ".c")])
-        if warnings:
-            progress(warnings)
-    return program
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,46 +51,32 @@ class Report:
     latency: Spread
 
 
-class Load(Child):
-    """Sessions of one kind against one address, in one process."""
+@dataclass(frozen=True, slots=True)
+class DatagramReport:
+    """What a load of datagrams did since its mark, both ways together."""
 
-    def __init__(
-        self, program: Path, directory: Path, mode: str, target: Address, sessions: int, *options: str
-    ) -> None:
-        """
-        :param mode: ``publish`` or ``play``.
-        :param options: more of its command line, see its usage text.
-        """
-        self._mode = mode
-        self._sessions = sessions
+    seconds: float
+    packets: int
+    """Those that arrived."""
+    lost: float
+    """The share of packets that did not."""
+    overtaken: float
+    """The share of those that arrived behind one that was sent later."""
+    late: float
+    """The share of packets that were sent more than 1 ms after their time."""
+    latency: Spread
+
+
+class Generator(Child):
+    """One of them, as a process."""
+
+    def __init__(self, name: str, command: Sequence[str], directory: Path) -> None:
         self._unread = b""
-        command = [str(program), mode, "--target", str(target), "--sessions", str(sessions), *options]
-        super().__init__(f"rtmpload-{mode}", command, directory, piped=True)
-
-    def wait_until_ready(self) -> Spread:
-        """Wait until all sessions are live; how long their set-up took, first byte to ``Publish.Start``.
-
-        :raises BenchError: one of them failed, or time is up.
-        """
-        return Spread.of(self._event("ready", READY_TIMEOUT)["set_up"])
+        super().__init__(name, command, directory, piped=True)
 
     def mark(self) -> None:
         """Start to count."""
         self._tell("mark")
-
-    def report(self) -> Report:
-        """What happened since the mark.
-
-        :raises BenchError: sessions have ended on the way.
-        """
-        self._tell("report")
-        told = self._event("report", ANSWER_TIMEOUT)
-        if told["closed"]:
-            raise BenchError(f"{told['closed']} sessions of {self.name} were closed by the other side")
-        moved = told["sent_bytes"] if self._mode == "publish" else told["received_bytes"]
-        least = told["least_received_bytes"] * self._sessions / max(1, told["received_bytes"])
-        late = told["late_messages"] / max(1, told["sent_messages"])
-        return Report(told["seconds"], moved / 1e6, least, late, Spread.of(told["latency"]))
 
     def _tell(self, command: str) -> None:
         self.fail_if_gone()
@@ -124,3 +99,91 @@ class Load(Child):
         if told["event"] != expected:
             raise BenchError(f"{self.name}: {told.get('reason', told['event'])}")
         return told
+
+
+class Load(Generator):
+    """Sessions of RTMP or HTTP-FLV of one kind against one address, in one process."""
+
+    def __init__(self, directory: Path, mode: str, target: Address, sessions: int, *options: str) -> None:
+        """
+        :param mode: ``publish`` or ``play``.
+        :param options: more of its command line, see its usage text.
+        """
+        self._mode = mode
+        self._sessions = sessions
+        command = [str(program(RTMP_LOAD)), mode, "--target", str(target), "--sessions", str(sessions), *options]
+        super().__init__(f"{RTMP_LOAD}-{mode}", command, directory)
+
+    def wait_until_ready(self) -> Spread:
+        """Wait until all sessions are live; how long their set-up took, first byte to ``Publish.Start``.
+
+        :raises BenchError: one of them failed, or time is up.
+        """
+        return Spread.of(self._event("ready", READY_TIMEOUT)["set_up"])
+
+    def report(self) -> Report:
+        """What happened since the mark.
+
+        :raises BenchError: sessions have ended on the way.
+        """
+        self._tell("report")
+        told = self._event("report", ANSWER_TIMEOUT)
+        if told["closed"]:
+            raise BenchError(f"{told['closed']} sessions of {self.name} were closed by the other side")
+        moved = told["sent_bytes"] if self._mode == "publish" else told["received_bytes"]
+        least = told["least_received_bytes"] * self._sessions / max(1, told["received_bytes"])
+        late = told["late_messages"] / max(1, told["sent_messages"])
+        return Report(told["seconds"], moved / 1e6, least, late, Spread.of(told["latency"]))
+
+
+class DatagramLoad(Generator):
+    """WebRTC clients against one address, and their origin, in one process."""
+
+    def __init__(self, directory: Path, target: Address, origin: Address, rate: int, burst: int) -> None:
+        """
+        :param origin: where it is the origin, on 127.0.0.1.
+        :param rate: packets per second of each session, each way.
+        :param burst: how many of them are sent at once.
+        """
+        self._directory = directory
+        options = {"target": str(target), "origin": str(origin.port), "rate": str(rate), "burst": str(burst)}
+        command = [str(program(UDP_LOAD)), *(word for name in options for word in (f"--{name}", options[name]))]
+        super().__init__(UDP_LOAD, command, directory)
+
+    def open(self, requests: Sequence[bytes]) -> Spread:
+        """Open sessions, each with a STUN request; how long it took until these were answered.
+
+        :param requests: the sessions' numbers, from 0 on, are the last four bytes of the transaction ids.
+        :raises BenchError: one of them was not answered.
+        """
+        with tempfile.NamedTemporaryFile("w", dir=self._directory) as file:
+            file.writelines(f"{request.hex()}\n" for request in requests)
+            file.flush()
+            self._tell(f"open {file.name}")
+            return Spread.of(self._event("ready", READY_TIMEOUT)["set_up"])
+
+    def start(self) -> None:
+        """Let all sessions send, both ways."""
+        self._tell("start")
+
+    def report(self) -> DatagramReport:
+        """What happened since the mark.
+
+        :raises BenchError: packets came to a wrong end, or changed.
+        """
+        self._tell("report")
+        told = self._event("report", ANSWER_TIMEOUT)
+        if told["strayed"]:
+            raise BenchError(f"{told['strayed']} packets came to a wrong end, or changed on the way")
+        sent, received, overtaken = (
+            sum(told[direction][what] for direction in ("to_origin", "to_client"))
+            for what in ("sent", "received", "overtaken")
+        )
+        return DatagramReport(
+            told["seconds"],
+            received,
+            1 - received / max(1, sent),
+            overtaken / max(1, received),
+            told["late"] / max(1, sent),
+            Spread.of(told["latency"]),
+        )

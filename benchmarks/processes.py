@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -80,19 +80,25 @@ def run_tool(command: Sequence[str]) -> str:
 
 
 def free_addresses(count: int) -> list[Address]:
-    """Ports of 127.0.0.1 that nothing listens on, none of them given before."""
+    """Ports of 127.0.0.1 that nothing listens on, by TCP or UDP, none of them given before."""
     addresses: list[Address] = []
     while len(addresses) < count:
         address = Address("127.0.0.1", next(_PORTS))
-        with socket.socket() as probe:
+        if all(_is_free(address, kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)):
+            addresses.append(address)
+    return addresses
+
+
+def _is_free(address: Address, kind: socket.SocketKind) -> bool:
+    with socket.socket(type=kind) as probe:
+        if kind == socket.SOCK_STREAM:
             # As servers do: ports with connections that were closed a moment ago are free for them.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address.host, address.port))
-            except OSError:
-                continue
-        addresses.append(address)
-    return addresses
+        try:
+            probe.bind((address.host, address.port))
+        except OSError:
+            return False
+    return True
 
 
 class Child:
@@ -161,16 +167,34 @@ class Child:
 
     def wait_until_listening(self, address: Address) -> None:
         """:raises BenchError: it does not accept connections there in time."""
+        self._wait_until(lambda: _accepts_connections(address), address)
+
+    def wait_until_bound(self, address: Address) -> None:
+        """As :meth:`wait_until_listening`, for UDP.
+
+        :raises BenchError: nobody has bound the port in time.
+        """
+        self._wait_until(lambda: _is_bound(address), address)
+
+    def _wait_until(self, condition: Callable[[], bool], address: Address) -> None:
         deadline = time.monotonic() + START_TIMEOUT
-        while True:
+        while not condition():
             self.fail_if_gone()
-            try:
-                socket.create_connection((address.host, address.port), _CONNECT_TIMEOUT).close()
-            except OSError as error:
-                if time.monotonic() > deadline:
-                    raise BenchError(
-                        f"{self.name} does not listen on {address}: {error}\n{self.last_words()}"
-                    ) from error
-                time.sleep(_POLL_INTERVAL)
-            else:
-                return
+            if time.monotonic() > deadline:
+                raise BenchError(f"{self.name} does not listen on {address}\n{self.last_words()}")
+            time.sleep(_POLL_INTERVAL)
+
+
+def _is_bound(address: Address) -> bool:
+    # Trying to bind it would be in the way of the one who is to do so.
+    port = f":{address.port:04X}"
+    lines = Path("/proc/net/udp").read_text().splitlines()[1:]
+    return any(line.split()[1].endswith(port) for line in lines)
+
+
+def _accepts_connections(address: Address) -> bool:
+    try:
+        socket.create_connection((address.host, address.port), _CONNECT_TIMEOUT).close()
+    except OSError:
+        return False
+    return True

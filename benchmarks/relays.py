@@ -23,6 +23,7 @@ from benchmarks.processes import (
     free_addresses,
     run_tool,
 )
+from benchmarks.programs import UDP_RELAY, program
 
 _LISTENERS = ("RTMP_SERVER", "SYSTEM_API", "HTTP_SERVER", "HTTP_API", "WEBRTC_SERVER", "SRT_SERVER")
 _API_TIMEOUT = 5.0
@@ -42,6 +43,8 @@ class RelayName(StrEnum):
     """HAProxy in HTTP mode."""
     NGINX = "nginx"
     """nginx as an HTTP reverse proxy."""
+    UDP_RELAY = "udprelay"
+    """A relay of datagrams in C, which does nothing else."""
     GO = "go"
     """The Go proxy."""
 
@@ -51,6 +54,12 @@ class Protocol(StrEnum):
 
     RTMP = "rtmp"
     HTTP = "http"
+    RTC = "rtc"
+    """WebRTC's media, by UDP."""
+
+
+_FRONTS = {Protocol.RTMP: "RTMP_SERVER", Protocol.HTTP: "HTTP_SERVER", Protocol.RTC: "WEBRTC_SERVER"}
+"""What a proxy calls the listener of each protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,8 @@ class Origin:
 
     protocol: Protocol
     address: Address
+    api: Address | None = None
+    """Where its sessions are signalled, if they are so apart from their media."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,8 @@ class Running:
 
     address: Address
     pid: int | None
+    api: Address | None = None
+    """Where clients signal their sessions: the relay's own, or the origin's if it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +90,7 @@ class Direct:
 
     @contextmanager
     def running(self, origin: Origin, directory: Path) -> Iterator[Running]:
-        yield Running(origin.address, None)
+        yield Running(origin.address, None, origin.api)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +122,21 @@ class Nginx:
 
 
 @dataclass(frozen=True, slots=True)
+class UdpRelay:
+    """Our reference relay of datagrams."""
+
+    name: RelayName = RelayName.UDP_RELAY
+
+    @contextmanager
+    def running(self, origin: Origin, directory: Path) -> Iterator[Running]:
+        (address,) = free_addresses(1)
+        command = [str(program(UDP_RELAY)), "--listen", str(address), "--origin", str(origin.address)]
+        with Child(self.name, command, directory) as child:
+            child.wait_until_bound(address)
+            yield Running(address, child.pid, origin.api)
+
+
+@dataclass(frozen=True, slots=True)
 class MediaProxy:
     """srsproxy, or a proxy that has the same settings and registration: the Go proxy."""
 
@@ -121,15 +149,19 @@ class MediaProxy:
         addresses = dict(zip(_LISTENERS, free_addresses(len(_LISTENERS)), strict=True))
         environ = {f"PROXY_{name}": str(address) for name, address in addresses.items()}
         environ["PROXY_STATIC_FILES"] = str(directory)
-        front, system_api = addresses[f"{origin.protocol.upper()}_SERVER"], addresses["SYSTEM_API"]
+        front, api, system_api = (addresses[name] for name in (_FRONTS[origin.protocol], "HTTP_API", "SYSTEM_API"))
         with Child(self.name, self.command, directory, {**environ, **self.environ}) as child:
-            child.wait_until_listening(front)
+            if origin.protocol == Protocol.RTC:
+                child.wait_until_bound(front)
+                child.wait_until_listening(api)
+            else:
+                child.wait_until_listening(front)
             child.wait_until_listening(system_api)
             _register(system_api, origin)
-            yield Running(front, child.pid)
+            yield Running(front, child.pid, api)
 
 
-Relay = Direct | HAProxy | Nginx | MediaProxy
+Relay = Direct | HAProxy | Nginx | UdpRelay | MediaProxy
 
 
 def srsproxy(flush_interval: str = "") -> MediaProxy:
@@ -203,7 +235,7 @@ def _register(system_api: Address, origin: Origin) -> None:
     """
     # A bare port is the form that every proxy understands. The Go proxy takes no origin without RTMP.
     port = str(origin.address.port)
-    heartbeat = {
+    heartbeat: dict[str, object] = {
         "device_id": "bench",
         "ip": origin.address.host,
         "server": "vid-bench",
@@ -212,6 +244,8 @@ def _register(system_api: Address, origin: Origin) -> None:
         Protocol.RTMP: [port],
         origin.protocol: [port],
     }
+    if origin.api:
+        heartbeat["api"] = [str(origin.api.port)]
     connection = http.client.HTTPConnection(system_api.host, system_api.port, timeout=_API_TIMEOUT)
     try:
         connection.request("POST", "/api/v1/srs/register", json.dumps(heartbeat), {"Content-Type": "application/json"})

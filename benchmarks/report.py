@@ -12,13 +12,14 @@ from benchmarks.relays import RelayName
 Round = dict[str, Metrics]
 """One measurement of each relay, by its name."""
 
-PEERS = (RelayName.HAPROXY, RelayName.NGINX, RelayName.GO)
+PEERS = (RelayName.HAPROXY, RelayName.NGINX, RelayName.UDP_RELAY, RelayName.GO)
 """The relays that others are compared with."""
 
 _ADDED = {
     "machine_cpu_s": "added_cpu_s",
     "machine_cpu_ms_per_mb": "added_cpu_ms_per_mb",
     "machine_cpu_us_per_request": "added_cpu_us_per_request",
+    "machine_cpu_us_per_packet": "added_cpu_us_per_packet",
     "p50_ms": "added_p50_ms",
     "p99_ms": "added_p99_ms",
     "quick_p50_ms": "quick_added_p50_ms",
@@ -26,7 +27,14 @@ _ADDED = {
 }
 """What a relay adds to the value without one, and how that is called."""
 
-_COMPARED = ("cpu_ms_per_mb", "added_cpu_ms_per_mb", "requests_per_cpu_s", "rss_kb_per_session")
+_COMPARED = (
+    "cpu_ms_per_mb",
+    "added_cpu_ms_per_mb",
+    "cpu_us_per_packet",
+    "added_cpu_us_per_packet",
+    "requests_per_cpu_s",
+    "rss_kb_per_session",
+)
 """Of which ratios are told."""
 
 _HEADINGS = {
@@ -34,6 +42,11 @@ _HEADINGS = {
     "cpu_ms_per_mb": "CPU ms/MB",
     "added_cpu_s": "added CPU s",
     "added_cpu_ms_per_mb": "added ms/MB",
+    "cpu_us_per_packet": "CPU us/packet",
+    "added_cpu_us_per_packet": "added us/packet",
+    "packets_per_s": "packets/s",
+    "lost_share": "lost",
+    "overtaken_share": "overtaken",
     "delivered": "delivered",
     "least_share": "least",
     "late_share": "late",
@@ -49,12 +62,15 @@ _HEADINGS = {
     "quick_added_p50_ms": "added p50",
     "quick_added_p99_ms": "added p99",
     "rss_kb_per_session": "KB/session",
+    "rss_growth_kb": "KB grown",
 }
 """What the table shows, in this order."""
 
 _RATIO_HEADINGS = {
     "cpu_ms_per_mb": "CPU",
     "added_cpu_ms_per_mb": "added",
+    "cpu_us_per_packet": "CPU",
+    "added_cpu_us_per_packet": "added",
     "requests_per_cpu_s": "requests",
     "rss_kb_per_session": "memory",
 }

@@ -1,4 +1,4 @@
-"""Compare srsproxy with HAProxy, nginx and, if GO_PROXY names it, the Go proxy: RTMP and HTTP. See README.rst."""
+"""Compare srsproxy with HAProxy, nginx, a relay in C and, if GO_PROXY names it, the Go proxy. See README.rst."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import CASES, IDLE_BASE, Bench, Case
-from benchmarks.load import STYLES, build_load_generator
+from benchmarks.load import STYLES
 from benchmarks.processes import HERE, Address, BenchError, find_tool, progress
+from benchmarks.programs import build_programs
 from benchmarks.relays import (
     Direct,
     HAProxy,
@@ -28,6 +29,7 @@ from benchmarks.relays import (
     Protocol,
     Relay,
     RelayName,
+    UdpRelay,
     go_proxy,
     rtmp_origin,
     srsproxy,
@@ -86,7 +88,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     every_relay = ",".join(name for name in _RELAYS if name != RelayName.GO or os.environ.get("GO_PROXY"))
     add("--cases", type=case_names, default=every_case, help="what to measure, in this order")
     add("--relays", type=relay_names, default=every_relay, help="what to compare, in this order")
-    add("--streams", type=positive_number, default=200, help="publishers, or players")
+    add("--streams", type=positive_number, default=200, help="publishers, players, or WebRTC sessions")
     add("--seconds", type=positive_number, default=10, help="how long each measurement takes")
     add("--rounds", type=positive_number, default=3, help="how many times each relay is measured")
     add("--idle", type=positive_number, default=1000, help="sessions whose memory is measured")
@@ -127,6 +129,7 @@ def _relays(names: Sequence[RelayName], flush_interval: str) -> list[Relay]:
         RelayName.HAPROXY: lambda: HAProxy(find_tool("haproxy"), RelayName.HAPROXY, "tcp"),
         RelayName.HAPROXY_HTTP: lambda: HAProxy(find_tool("haproxy"), RelayName.HAPROXY_HTTP, "http"),
         RelayName.NGINX: lambda: Nginx(find_tool("nginx")),
+        RelayName.UDP_RELAY: UdpRelay,
         RelayName.GO: go_proxy,
     }
     return [Direct(), *(found[name]() for name in names)]
@@ -181,9 +184,8 @@ def _run(options: argparse.Namespace) -> None:
     results: dict[str, Result] = {}
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="srsproxy-bench-")))
-        program = build_load_generator()
+        build_programs()
         bench = Bench(
-            program,
             directory,
             Origin(Protocol.RTMP, options.origin or stack.enter_context(rtmp_origin(directory))),
             Origin(Protocol.HTTP, options.http_origin) if options.http_origin else None,

@@ -3,7 +3,6 @@
  * Standard output carries one JSON object a line: "ready" when all sessions are live, "report" when asked, "error" before
  * the process ends because of one. Standard input takes the lines "mark" (counting starts anew) and "report"; its end
  * ends the process, so that it cannot outlive the one that started it. */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "base.h"
+#include "command.h"
 #include "session.h"
 
 #define EVENTS 128
@@ -147,27 +147,14 @@ static void report(void)
     printf("}\n");
 }
 
-static void read_commands(void)
+static void obey(const char *command)
 {
-    static char line[64];
-    static size_t size;
-    ssize_t result = read(commands, line + size, sizeof line - 1 - size);
-    if (result <= 0)
-        exit(0);
-    size += (size_t)result;
-    line[size] = '\0';
-    for (char *end; (end = strchr(line, '\n')); memmove(line, end + 1, size + 1)) {
-        *end = '\0';
-        if (strcmp(line, "mark") == 0)
-            mark();
-        else if (strcmp(line, "report") == 0)
-            report();
-        else
-            die("an unknown command on standard input: %s", line);
-        size -= (size_t)(end + 1 - line);
-    }
-    if (size == sizeof line - 1)
-        die("a line too long on standard input");
+    if (strcmp(command, "mark") == 0)
+        mark();
+    else if (strcmp(command, "report") == 0)
+        report();
+    else
+        die("an unknown command on standard input: %s", command);
 }
 
 /* ---- The loop ---- */
@@ -241,7 +228,7 @@ static _Noreturn void run(void)
         for (int i = 0; i < count; i++) {
             void *source = events[i].data.ptr;
             if (source == &commands)
-                read_commands();
+                read_lines(obey);
             else if (source == &listener)
                 accept_sessions();
             else if (source != &timer)
@@ -251,27 +238,10 @@ static _Noreturn void run(void)
     }
 }
 
-static unsigned parse_number(const char *option, const char *text, unsigned long most)
+static void parse_target(const char *text)
 {
-    char *end;
-    errno = 0;
-    unsigned long value = strtoul(text, &end, 10);
-    if (errno || *end || !value || value > most)
-        die("%s %s: not a number from 1 to %lu", option, text, most);
-    return (unsigned)value;
-}
-
-static void parse_target(char *text)
-{
-    char *colon = strrchr(text, ':');
-    if (!colon)
-        die("--target %s: not IP:PORT", text);
-    *colon = '\0';
-    load.target.sin_family = AF_INET;
-    load.target.sin_port = htons((uint16_t)parse_number("--target port", colon + 1, 65535));
-    if (inet_pton(AF_INET, text, &load.target.sin_addr) != 1)
-        die("--target %s: not an IPv4 address", text);
-    snprintf(load.authority, sizeof load.authority, "%s:%s", text, colon + 1);
+    load.target = parse_address("--target", text);
+    snprintf(load.authority, sizeof load.authority, "%s", text);
 }
 
 static void listen_on(unsigned port)

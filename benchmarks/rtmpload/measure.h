@@ -2,22 +2,10 @@
 #ifndef RTMPLOAD_MEASURE_H
 #define RTMPLOAD_MEASURE_H
 
-#include <stddef.h>
 #include <stdint.h>
 
 #include "base.h"
-
-/* Durations in nanoseconds, all of them kept: a run of 200 streams for a minute has 300,000. */
-struct samples {
-    uint64_t *values;
-    size_t count;
-    size_t capacity;
-};
-
-void samples_add(struct samples *samples, uint64_t value);
-
-/* Prints {"count": …, "p50_ms": …, "p99_ms": …, "max_ms": …}; sorts the samples. */
-void samples_print(struct samples *samples);
+#include "samples.h"
 
 struct counters {
     uint64_t since; /* now_ns() of the mark */

@@ -1,6 +1,6 @@
-/* What every file of the load generator needs: the clock, the one way to fail, byte order. */
-#ifndef RTMPLOAD_BASE_H
-#define RTMPLOAD_BASE_H
+/* What every file of the load generators needs: the clock, the one way to fail, byte order. */
+#ifndef BENCH_BASE_H
+#define BENCH_BASE_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-#include "measure.h"
+#include "samples.h"
 
 #include <stdio.h>
 #include <stdlib.h>
