@@ -36,6 +36,11 @@ FLAGS: Final = (
     "--disable-component-update",
     "--disable-sync",
     "--disable-quic",
+    # A camera and a microphone that are not there, and nobody who must allow their use.
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    # WebRTC would leave out the only network that these servers are in.
+    "--allow-loopback-in-peer-connection",
     # What scripts and the browser say on the console is in its output.
     "--enable-logging=stderr",
 )
