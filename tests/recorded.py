@@ -1,7 +1,11 @@
-"""Recorded RTMP sessions: one direction of a connection each, as encoders, players and SRS 7.0.18 wrote it."""
+"""Recorded traffic of encoders, players, WebRTC peers and SRS 7.0.18.
+
+RTMP is one direction of a connection each, HTTP one message, UDP the datagrams of both directions.
+"""
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,3 +40,28 @@ def rtmp(name: str) -> Recording:
 
 RTMP_NAMES = sorted(path.stem.removeprefix("rtmp_") for path in CAPTURES.glob("rtmp_*.bin"))
 """The names of all recordings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """One datagram of a recorded UDP session."""
+
+    to_server: bool
+    data: bytes
+
+
+def datagrams(name: str) -> list[Datagram]:
+    """A recorded UDP session, such as ``rtc_whep_udp``."""
+    recorded = (CAPTURES / f"{name}.dgrams").read_bytes()
+    found = []
+    at = 0
+    while at < len(recorded):
+        direction, _, size = struct.unpack_from(">BIH", recorded, at)
+        at += 7 + size
+        found.append(Datagram(direction == 0, recorded[at - size : at]))
+    return found
+
+
+def http_body(name: str) -> bytes:
+    """The body of a recorded HTTP message, such as ``whip.request``."""
+    return (CAPTURES / f"{name}.http").read_bytes().partition(b"\r\n\r\n")[2]
