@@ -43,6 +43,9 @@ class OfferTarget:
     chooses_credentials: bool
     """Whether the client says itself what ``ice-ufrag`` or ``ice-pwd`` the origin shall have."""
 
+    ufrag: str
+    """That ``ice-ufrag``; empty if it is not chosen."""
+
 
 @dataclass(frozen=True, slots=True)
 class JsonOffer:
@@ -91,6 +94,7 @@ def read_offer(path: bytes, query: bytes, host: bytes, vhosts: frozenset[str]) -
         action="play" if plays else "publish",
         path=path,
         chooses_credentials="ice-ufrag" in params or "ice-pwd" in params,
+        ufrag=params.get("ice-ufrag", ""),
     )
 
 
@@ -154,10 +158,7 @@ def rewrite_json_answer(body: bytes, rewrite: Callable[[str], str]) -> tuple[byt
     sdp = members.get("sdp")
     if isinstance(sdp, str):
         members["sdp"] = rewrite(sdp)
-        try:
-            return json.dumps(members, separators=(",", ":")).encode("ascii"), sdp
-        except RecursionError as error:  # writing may take a little more of the stack than reading
-            raise PeerError("the answer is nested too deep") from error
+        return json.dumps(members, separators=(",", ":")).encode("ascii"), sdp
     if members.get("code", 0) != 0:
         return body, None
     raise PeerError("the answer has neither an SDP nor a code that is not 0")
