@@ -15,6 +15,8 @@ from srsproxy.streamkey import (
     fold_vhost,
     from_http,
     from_rtmp,
+    from_webrtc_url,
+    from_whip,
     requested_vhost,
     split_params,
     strip_extension,
@@ -381,3 +383,87 @@ def test_a_path_has_the_key_of_the_stream_that_was_published_over_rtmp(parts: li
     path = "/".join(parts)
     published = from_rtmp(f"rtmp://127.0.0.1/{parts[0]}", f"{path.partition('/')[2]}.x", VHOSTS)
     assert from_http("127.0.0.1", f"/{path}.flv", {}, VHOSTS) == published
+
+
+# WebRTC: the table of wire-facts 1.4, and what else was tried. WHIP and WHEP are in tests/webrtc/test_offer.py too.
+
+
+@pytest.mark.parametrize(
+    ("host", "params", "expected"),
+    [
+        ("127.0.0.1", {}, "/live/livestream"),
+        ("test.com", {"stream": "s"}, "test.com/live/s"),
+        ("test.com", {"app": "a", "stream": "s.flv", "vhost": DEFAULT_VHOST}, "/a/s"),
+        ("", {"app": "a/b", "stream": "c.d/e", "domain": "test.com"}, "test.com/a/b/c"),
+        ("", {"app": " /a/ ", "stream": " s "}, "/ /a/ / s "),
+        ("", {"stream": ".flv"}, "/live/"),
+    ],
+)
+def test_the_stream_of_a_whip_client(host: str, params: dict[str, str], expected: str) -> None:
+    assert str(from_whip(host, params, VHOSTS)).removeprefix(DEFAULT_VHOST) == expected
+
+
+WEBRTC_URLS = [
+    ("webrtc://127.0.0.1/live/s", "/live/s"),
+    ("webrtc://127.0.0.1:1985/live/s", "/live/s"),
+    ("webrtc://test.com/live/s", "test.com/live/s"),
+    ("webrtc://[::1]/live/s", "/live/s"),
+    ("webrtc://user:pw@test.com/live/s", "test.com/live/s"),
+    ("http://127.0.0.1/live/s", "/live/s"),
+    # parameters
+    ("webrtc://127.0.0.1/live/s?vhost=test.com", "test.com/live/s"),
+    ("webrtc://127.0.0.1/live/s?domain=test.com", "test.com/live/s"),
+    ("webrtc://127.0.0.1/live/s?token=1&vhost=test.com", "test.com/live/s"),
+    ("webrtc://127.0.0.1/live?vhost=test.com/s", "test.com/live/s"),
+    ("webrtc://127.0.0.1/live...vhost...test.com/s", "test.com/live/s"),
+    ("webrtc://test.com/live/s?vhost=__defaultVhost__", "test.com/live/s"),
+    ("webrtc://127.0.0.1/live?a=1/s?vhost=test.com", "/live/s"),
+    ("webrtc://127.0.0.1/live/s?token=a/b", "/live/s/b"),
+    ("webrtc://127.0.0.1/live/s#vhost=test.com", "/live/s"),
+    # names
+    ("webrtc://127.0.0.1/live/s.flv", "/live/s"),
+    ("webrtc://127.0.0.1/live/show/s", "/live/show/s"),
+    ("webrtc://127.0.0.1/live/_definst_/s", "/live/s"),
+    ("webrtc://127.0.0.1/live/a%20b", "/live/a%20b"),
+    ("webrtc://127.0.0.1/s", "/__defaultApp__/s"),
+    # nothing is trimmed, as it is in RTMP
+    ("webrtc://127.0.0.1//live//s", "//live//s"),
+    ("webrtc://127.0.0.1/live/s/", "/live/s/"),
+    # what SRS cannot read
+    ("webrtc://127.0.0.1/live/a b", "//a b"),
+    ("webrtc://127.0.0.1/live/你", "//你"),
+    ("webrtc://test.com:99999/live/s", "//s"),
+    ("webrtc2://test.com/live/s", "//s"),
+    ("webrtc:///live/s.flv", "//s"),
+    # what is no URL
+    ("/live/s", REFUSED),
+    ("s", REFUSED),
+    ("", REFUSED),
+]
+
+
+@pytest.mark.parametrize(("url", "expected"), WEBRTC_URLS)
+def test_the_stream_of_a_webrtc_url(url: str, expected: str) -> None:
+    try:
+        key = str(from_webrtc_url(url, VHOSTS)).removeprefix(DEFAULT_VHOST)
+    except PeerError:
+        key = REFUSED
+    assert key == expected
+
+
+@given(st.lists(st.sampled_from(_WORDS)).map(lambda words: "webrtc://h/live" + "".join(words)) | st.text())
+def test_any_url_gives_a_key_or_a_peer_error(url: str) -> None:
+    try:
+        key = from_webrtc_url(url, VHOSTS)
+    except PeerError:
+        return
+    assert key.vhost in {DEFAULT_VHOST, *VHOSTS}
+    assert "/" not in key.stream
+
+
+@given(st.lists(st.from_regex("[ab-][ab.-]*", fullmatch=True), min_size=2, max_size=4))
+def test_webrtc_has_the_key_of_the_stream_that_was_published_over_rtmp(parts: list[str]) -> None:
+    app, _, stream = "/".join(parts).rpartition("/")
+    published = from_rtmp(f"rtmp://test.com/{app}", f"{stream}.x", VHOSTS)
+    assert from_webrtc_url(f"webrtc://test.com/{app}/{stream}.y", VHOSTS) == published
+    assert from_whip("test.com", {"app": app, "stream": f"{stream}.z"}, VHOSTS) == published
