@@ -13,7 +13,12 @@ from srsproxy.values import Network
 def client_address(peer: IAddress) -> str:
     """The IP literal of a peer. IPv4 peers of a dual-stack listener lose their ``::ffff:``, and link-local ones their
     zone; a peer on a Unix socket has the address ``local``."""
-    host = str(getattr(peer, "host", "local")).partition("%")[0]
+    return plain_address(str(getattr(peer, "host", "local")))
+
+
+def plain_address(host: str) -> str:
+    """The same for an IP literal as sockets tell it; anything else is left as it is."""
+    host = host.partition("%")[0]
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

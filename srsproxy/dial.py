@@ -1,15 +1,16 @@
-"""Connecting to an origin over TCP, with errors that say where to and why not."""
+"""Connecting to an origin, with errors that say where to and why not."""
 
 from __future__ import annotations
 
 import errno
 from typing import Any
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
-from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
+from zope.interface import implementer
 
 from srsproxy.balancer.model import Endpoint
 from srsproxy.errors import OriginUnreachable, Refused
@@ -39,9 +40,20 @@ def client_endpoint(reactor: Any, endpoint: Endpoint, timeout: float) -> IStream
     """
     if ":" in endpoint.host:
         return TCP6ClientEndpoint(reactor, endpoint.host, endpoint.port, timeout)
-    if endpoint.host.replace(".", "").isdigit():
+    if _is_literal(endpoint.host):
         return TCP4ClientEndpoint(reactor, endpoint.host, endpoint.port, timeout)
     return HostnameEndpoint(reactor, endpoint.host.encode("idna"), endpoint.port, timeout)
+
+
+def unreachable(name: str, error: Exception) -> OriginUnreachable | Refused:
+    """What it means that an origin's endpoint cannot be connected to.
+
+    :param name: of the endpoint.
+    :param error: why not. :class:`Refused` if this machine has not got what it takes.
+    """
+    number = error.osError if isinstance(error, ConnectError) else getattr(error, "errno", None)
+    kind = Refused if number in _OUR_OWN_LACK else OriginUnreachable
+    return kind(f"connect origin {name}")
 
 
 async def connect(endpoint: IStreamClientEndpoint, name: str, protocol: Protocol) -> None:
@@ -56,6 +68,44 @@ async def connect(endpoint: IStreamClientEndpoint, name: str, protocol: Protocol
     except ConnectingCancelledError as error:
         raise CancelledError from error
     except (ConnectError, DNSLookupError, OSError) as error:
-        number = error.osError if isinstance(error, ConnectError) else getattr(error, "errno", None)
-        kind = Refused if number in _OUR_OWN_LACK else OriginUnreachable
-        raise kind(f"connect origin {name}") from error
+        raise unreachable(name, error) from error
+
+
+async def resolve(reactor: Any, endpoint: Endpoint) -> str:
+    """The IP address of an origin's endpoint; the first of several.
+
+    :raises OriginUnreachable: there is none.
+    """
+    if _is_literal(endpoint.host):
+        return endpoint.host
+    resolution = _Resolution()
+    reactor.nameResolver.resolveHostName(resolution, endpoint.host, endpoint.port)
+    addresses = await resolution.completed
+    if not addresses:
+        raise OriginUnreachable(f"origin {endpoint}: its name has no address")
+    return addresses[0]
+
+
+def _is_literal(host: str) -> bool:
+    return ":" in host or host.replace(".", "").isdigit()
+
+
+@implementer(IResolutionReceiver)
+class _Resolution:
+    """Collects the addresses of a name."""
+
+    def __init__(self) -> None:
+        self.completed: Deferred[list[str]] = Deferred()
+        self._addresses: list[str] = []
+
+    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
+        """The look-up has begun."""
+
+    def addressResolved(self, address: Any) -> None:
+        """One more address."""
+        self._addresses.append(address.host)
+
+    def resolutionComplete(self) -> None:
+        """That were all."""
+        if not self.completed.called:
+            self.completed.callback(self._addresses)

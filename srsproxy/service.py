@@ -27,6 +27,7 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 
 from srsproxy import __version__
+from srsproxy.api.http_api import build_http_api_site
 from srsproxy.api.pages import build_pages_site
 from srsproxy.api.profile import build_profile_site
 from srsproxy.api.system import build_system_site
@@ -50,6 +51,9 @@ from srsproxy.rtmp import shared as rtmp_shared
 from srsproxy.rtmp.server import RtmpServer
 from srsproxy.stats import Stats
 from srsproxy.values import Listener
+from srsproxy.webrtc import shared as webrtc_shared
+from srsproxy.webrtc.credentials import Credentials
+from srsproxy.webrtc.server import WebRtcServer
 
 _REFRESHES_PER_LIFETIME = 3
 """How often the picks of running sessions are refreshed within their idle lifetime: one late round costs nothing."""
@@ -78,13 +82,20 @@ def build(settings: Settings, reactor: Any = None) -> Proxy:
         server=f"srsproxy-{platform.node()}", service=new_context_id(), pid=str(os.getpid()), version=__version__
     )
     rtmp = RtmpServer(rtmp_shared.Shared(reactor, settings, balancer, relay, stats, limits))
-    pins = Pins(settings.cluster_secret.encode("utf-8", "surrogateescape") or secrets.token_bytes(), balancer, reactor)
+    secret = settings.cluster_secret.encode("utf-8", "surrogateescape") or secrets.token_bytes()
+    pins = Pins(secret, balancer, reactor)
     local = LocalSite(reactor, build_pages_site(reactor, settings.static_files, identity))
     http = HttpServer(http_shared.Shared(reactor, settings, balancer, relay, stats, limits, pins, local))
-    proxy = Proxy(reactor, settings, stats, relay, [rtmp, http])
+    webrtc = WebRtcServer(
+        webrtc_shared.Shared(reactor, settings, balancer, relay, stats, limits, Credentials(secret, pins))
+    )
+    proxy = Proxy(reactor, settings, stats, relay, [rtmp, http, webrtc])
     local.setServiceParent(proxy)
     proxy.listen("RTMP", settings.rtmp_server, rtmp)
     proxy.listen("HTTP", settings.http_server, http)
+    webrtc.setServiceParent(proxy)
+    api_site = build_http_api_site(reactor, identity, webrtc.resources())
+    proxy.listen("HTTP API", settings.http_api, LimitedFactory(api_site, limits))
     system_site = build_system_site(reactor, balancer, settings.register_token, identity)
     proxy.listen("system API", settings.system_api, _limited(system_site))
     if settings.profile is not None:

@@ -50,15 +50,20 @@ class SessionLog:
             doing = f"{session.doing} from {session.peer}: {outcome.value}"
             log_failure(log, doing, failure, LogLevel.info if session.key is None else level)
             return
+        told = "{doing} from {peer}: {outcome} after {seconds:.1f} s, {received} bytes in, {sent} bytes out"
+        if session.received_drops or session.sent_drops:
+            told += ", {received_drops} packets in and {sent_drops} out dropped"
         log.emit(
             LogLevel.debug if session.key is None else LogLevel.info,
-            "{doing} from {peer}: {outcome} after {seconds:.1f} s, {received} bytes in, {sent} bytes out",
+            told,
             doing=session.doing,
             peer=session.peer,
             outcome=outcome.value,
             seconds=self._clock.seconds() - session.started,
             received=session.received,
             sent=session.sent,
+            received_drops=session.received_drops,
+            sent_drops=session.sent_drops,
         )
 
     def close_unsaid(self, session: Session, outcome: Outcome) -> None:

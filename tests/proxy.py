@@ -15,6 +15,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
+from srsproxy.api.http_api import build_http_api_site
 from srsproxy.api.pages import build_pages_site
 from srsproxy.api.versions import ProxyIdentity
 from srsproxy.balancer.memory import MemoryLoadBalancer
@@ -36,6 +37,10 @@ from srsproxy.rtmp.message import Command, MessageType, encode_command, parse_co
 from srsproxy.rtmp.server import RtmpServer
 from srsproxy.rtmp.shared import Shared
 from srsproxy.stats import Stats
+from srsproxy.values import BindAddress
+from srsproxy.webrtc import shared as webrtc_shared
+from srsproxy.webrtc.credentials import Credentials
+from srsproxy.webrtc.server import WebRtcServer
 from tests.asynchronous import until
 from tests.rtmp_client import RtmpTestClient
 
@@ -87,7 +92,7 @@ class ProxyUnderTest:
 
     def __init__(self, reactor: Any, **settings: Any) -> None:
         self.reactor = reactor
-        self.settings = replace(Settings(), **settings)
+        self.settings = replace(Settings(), **{"webrtc_server": BindAddress("127.0.0.1", 0), **settings})
         self.stats = Stats()
         self.origins: list[DemoOrigin] = []
         self.balancer = MemoryLoadBalancer(
@@ -116,6 +121,12 @@ class ProxyUnderTest:
                 reactor, self.settings, self.balancer, self.relay, self.stats, limits, self.pins, self.local
             )
         )
+        self.webrtc_server = WebRtcServer(
+            webrtc_shared.Shared(
+                reactor, self.settings, self.balancer, self.relay, self.stats, limits, Credentials(b"secret", self.pins)
+            )
+        )
+        self.api = build_http_api_site(reactor, identity, self.webrtc_server.resources())
         self._ports: list[IListeningPort] = []
         self._clients: list[RtmpTestClient] = []
         self._scripted: list[Protocol] = []
@@ -124,6 +135,8 @@ class ProxyUnderTest:
         self.port = self.listen("127.0.0.1")
         self.http_port = self.listening(self.reactor.listenTCP(0, self.http_server, interface="127.0.0.1"))
         self.local.startService()
+        self.webrtc_server.startService()
+        self.api_port = self.listening(self.reactor.listenTCP(0, self.api, interface="127.0.0.1"))
         return self
 
     async def __aexit__(
@@ -134,7 +147,8 @@ class ProxyUnderTest:
                 await client.abort()
         for port in self._ports:
             await maybeDeferred(port.stopListening)
-        for server in (self.server, self.http_server):
+        await self.webrtc_server.stopService()
+        for server in (self.server, self.http_server, self.webrtc_server):
             drained = server.drain()
             server.abort()
             await drained
@@ -169,6 +183,16 @@ class ProxyUnderTest:
         origin = Origin(ip=ip, server=name, service="service", pid="1", rtmp=rtmp, http=tuple(http))
         await self.balancer.register(origin)
         return origin
+
+    @property
+    def media_port(self) -> int:
+        """Where WebRTC media goes over UDP."""
+        return self.webrtc_server.media_port
+
+    @property
+    def media_tcp_port(self) -> int | None:
+        """The same over TCP, if the settings say so."""
+        return self.webrtc_server.media_tcp_port
 
     def scripted(self, protocol: type[Protocol]) -> int:
         """Listen with a protocol that stands for an origin; the port."""

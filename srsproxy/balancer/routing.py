@@ -21,6 +21,7 @@ async def reach_origin(
     attempt: Attempt[T],
     failed: Callable[[OriginUnreachable], None],
     first: Origin | None = None,
+    dial: Surface | None = None,
 ) -> T:
     """Let ``attempt`` connect to the origin of the stream; one that cannot be reached is reported, and the next tried.
 
@@ -28,6 +29,7 @@ async def reach_origin(
         then of another. Any other error ends it.
     :param failed: told of each origin that could not be reached although another may be.
     :param first: tried before those that the balancer picks.
+    :param dial: the surface to connect to, if it is not the one that the origin must have.
     :raises NoOrigin: none is registered for this surface.
     :raises OriginUnreachable: all of them were tried in vain; the text is that of the last.
     """
@@ -42,7 +44,7 @@ async def reach_origin(
             raise OriginUnreachable(f"none of {len(tried)} origins could be reached, at last {last}") from None
         first = None
         try:
-            result = await _first_endpoint(origin, surface, attempt)
+            result = await _first_endpoint(origin, dial or surface, attempt)
         except OriginUnreachable as error:
             tried[origin.id] = error
             failed(error)

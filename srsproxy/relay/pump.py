@@ -1,6 +1,4 @@
-"""The fast data plane: all relayed sockets in one private epoll instance, which the reactor watches as one descriptor.
-
-Twisted's dispatch costs 5 to 10 microseconds a descriptor and event; so it is paid once per batch of events.
+"""The fast data plane of streams: all relayed sockets in one private epoll instance.
 
 Sockets are watched by number, and a number has up to two roles at once: the *source* of one direction, and the *sink*
 that another direction waits for. The interest registered with epoll follows from the roles:
@@ -19,63 +17,29 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
-
-from twisted.internet.interfaces import IReactorFDSet, IReactorTime, IReadDescriptor
-from twisted.logger import Logger
-from zope.interface import implementer
 
 from srsproxy.relay.bounded import BoundedHalf
 from srsproxy.relay.halves import BUFFER_SIZE, PumpHalf, SplicingHalf
 from srsproxy.relay.model import EndReason
 from srsproxy.relay.pipes import PipePool
+from srsproxy.relay.private_epoll import MAX_BATCH, PrivateEpoll, Reactor, serve_all
 
 if TYPE_CHECKING:
-    from twisted.python.failure import Failure
-
     from srsproxy.interfaces import IBoundary, IRelayObserver, IStreamConnection
 
-_log = Logger()
+__all__ = ["MAX_BATCH", "Pump", "Reactor", "serve_all"]
 
 _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
 _BROKEN: Final = select.EPOLLERR | select.EPOLLHUP
 
-MAX_BATCH: Final = 64
-"""Events taken at once: 1 ms of work, or 3 ms if all are bulk, for which the reactor's other descriptors wait. More
-would save nothing: by then what the reactor costs is shared by enough events."""
 
-
-class Reactor(IReactorFDSet, IReactorTime):
-    """What the relay needs of a reactor."""
-
-
-def serve_all(
-    events: Iterable[tuple[int, int]], serve: Callable[[int, int], None], break_off: Callable[[int], None]
-) -> None:
-    """Call ``serve(number, event)`` for each event of a batch, and ``break_off(number)`` if it raised: a bug that one
-    direction runs into must neither end the others nor, by escaping to the reactor, the pump. It is logged."""
-    remaining = iter(events)
-    fd = -1
-    while True:
-        # Entered once per batch rather than once per event, because it costs as much as a system call.
-        with _log.failuresHandled("relaying") as serving:
-            for fd, event in remaining:
-                serve(fd, event)
-        if serving.succeeded:
-            return
-        with _log.failureHandler("breaking off"):
-            break_off(fd)
-
-
-@implementer(IReadDescriptor)
-class Pump:
+class Pump(PrivateEpoll):
     """Runs relayed directions, see the module's text."""
 
     def __init__(self, reactor: Reactor) -> None:
-        self._reactor = reactor
-        self._epoll: select.epoll | None = None
+        super().__init__(reactor)
         self._closed = False
         self._masks: dict[int, int] = {}
         self._reading: dict[int, PumpHalf] = {}
@@ -107,35 +71,9 @@ class Pump:
         for half in [*self._reading.values(), *self._blocked.values()]:
             half.stop()
         self.pipes.close()
-        if self._epoll is not None:
-            self._reactor.removeReader(self)
-            self._epoll.close()
-            self._epoll = None
+        super().close()
 
-    # --- IReadDescriptor
-
-    def fileno(self) -> int:
-        """The number of the private epoll instance."""
-        return -1 if self._epoll is None else self._epoll.fileno()
-
-    def logPrefix(self) -> str:
-        """How the reactor names the pump."""
-        return "relay"
-
-    def connectionLost(self, reason: Failure) -> None:
-        """The reactor shuts down."""
-        self.close()
-
-    def doRead(self) -> None:
-        """Some relayed sockets are ready: serve them."""
-        served = 0
-        # Others get ready meanwhile; looking again costs a tenth of coming back through the reactor.
-        while served < MAX_BATCH and self._epoll is not None:
-            events = self._epoll.poll(0, MAX_BATCH)
-            if not events:
-                return
-            serve_all(events, self._serve, self._break_off)
-            served += len(events)
+    # --- PrivateEpoll
 
     def _serve(self, fd: int, event: int) -> None:
         half = self._reading.get(fd)
@@ -251,13 +189,11 @@ class Pump:
         current = self._masks.get(fd)
         if mask == current:
             return
-        if self._epoll is None:
-            self._epoll = select.epoll()
-            self._reactor.addReader(self)
+        epoll = self._open()
         if current is None:
-            self._epoll.register(fd, mask)
+            epoll.register(fd, mask)
         else:
-            self._epoll.modify(fd, mask)
+            epoll.modify(fd, mask)
         self._masks[fd] = mask
 
     def _unregister(self, fd: int) -> None:

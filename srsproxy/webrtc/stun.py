@@ -18,6 +18,9 @@ MAX_USERNAME_SIZE: Final = 513
 MAX_ATTRIBUTES: Final = 32
 """Attributes of a message, because each takes time; browsers send up to about ten."""
 
+STUN_BYTES: Final = frozenset(range(4))
+"""First bytes of STUN messages, among all that comes to one port (RFC 7983, section 7)."""
+
 BINDING_REQUEST: Final = 0x0001
 """The message type by which a client asks whether a path works (RFC 8445, section 7.2)."""
 

@@ -1,0 +1,86 @@
+"""Where the media of a session goes that this proxy has not negotiated."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from srsproxy.balancer.model import Surface, WebRtcSession
+from srsproxy.errors import LimitExceeded, Refused
+from srsproxy.limits import Rate
+from srsproxy.log import new_context_id
+from srsproxy.stats import Stray
+from srsproxy.webrtc.sessions import MediaSession, Sessions
+from srsproxy.webrtc.shared import Shared
+from srsproxy.webrtc.stun import StunMessage, verify_integrity
+
+_MAX_SOUGHT: Final = 256
+"""Sessions that are looked for at once; each is one question to the balancer."""
+
+_PER_SECOND: Final = 2_000
+"""Sessions that are looked for; whoever makes names up must not keep the balancer busy. All clients of another proxy
+may come here within a second or two when that is gone."""
+
+
+class Locator:
+    """Finds such sessions, by their ufrag if that was made by a proxy (:mod:`srsproxy.webrtc.credentials`), and else
+    through the balancer."""
+
+    def __init__(self, shared: Shared, sessions: Sessions) -> None:
+        self._shared = shared
+        self._sessions = sessions
+        self._sought: set[str] = set()
+        self._rate = Rate("sessions", _PER_SECOND, _PER_SECOND, shared.reactor.seconds())
+
+    async def locate(self, request: StunMessage, data: bytes, peer: str) -> MediaSession | Stray:
+        """The session that a client asks for, begun now, if it can be and the client is that of the session.
+
+        :param request: a Binding request.
+        :param data: all of it.
+        :param peer: IP address of the client.
+        """
+        username = request.username
+        if username is None:
+            return Stray.MALFORMED
+        if self._sessions.is_over(username):
+            return Stray.UNKNOWN_SESSION
+        password = self._shared.credentials.password(username)
+        if password is not None and not verify_integrity(data, request, password):
+            return Stray.BAD_INTEGRITY
+        if username in self._sought or len(self._sought) >= _MAX_SOUGHT:
+            return Stray.BUSY
+        try:
+            self._rate.spend(self._shared.reactor.seconds())
+        except LimitExceeded:
+            return Stray.BUSY
+        self._sought.add(username)
+        try:
+            negotiated = await self._negotiated(username, password)
+            if negotiated is None:
+                return Stray.UNKNOWN_SESSION
+            if password is None and not verify_integrity(data, request, negotiated.ice_pwd):
+                return Stray.BAD_INTEGRITY
+            origin = await self._shared.balancer.pinned(negotiated.key, negotiated.server, Surface.RTC)
+        finally:
+            self._sought.discard(username)
+        if origin is None:
+            return Stray.UNKNOWN_SESSION
+        session = self._sessions.get(username)
+        if session is not None:
+            return session
+        try:
+            admission = self._sessions.admit(peer)
+        except Refused:
+            return Stray.BUSY
+        return self._sessions.begin(negotiated, origin, admission, new_context_id())
+
+    async def _negotiated(self, username: str, password: str | None) -> WebRtcSession | None:
+        """What is known of a session.
+
+        :param password: if the ufrag was made by a proxy. Then the record tells no more than which stream it is, and if
+            there is none the session runs all the same.
+        """
+        negotiated = await self._shared.balancer.load_webrtc(username)
+        if negotiated is not None or password is None:
+            return negotiated
+        server = await self._shared.credentials.server(username)
+        return None if server is None else WebRtcSession("", username, server, password, "")

@@ -1,0 +1,381 @@
+"""An offer and its answer: choosing the origin, asking it, and leading the client to our own ports."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger, LogLevel
+
+from srsproxy.balancer.model import Endpoint, Origin, Surface, WebRtcSession
+from srsproxy.balancer.routing import reach_origin
+from srsproxy.errors import (
+    NoOrigin,
+    OriginLost,
+    OriginRejected,
+    OriginUnreachable,
+    PeerError,
+    SrsProxyError,
+    describe,
+    log_failure,
+    outcome_of,
+)
+from srsproxy.http.call import call
+from srsproxy.http.forwarding import origin_request, relocated
+from srsproxy.http.head import RequestHead, ResponseHead
+from srsproxy.http.upstream import OriginConnection
+from srsproxy.limits import Admission
+from srsproxy.log import ContextLogger, new_context_id
+from srsproxy.outcome import Outcome
+from srsproxy.values import PublicAddress
+from srsproxy.webrtc.offer import (
+    Action,
+    eip,
+    read_json_offer,
+    read_offer,
+    read_session,
+    rewrite_json_answer,
+    with_credentials,
+)
+from srsproxy.webrtc.sdp import CandidateAddress, IceCredentials, ice_credentials, rewrite_candidates
+from srsproxy.webrtc.sessions import MediaSession, Sessions
+from srsproxy.webrtc.shared import SOURCE, Shared
+from srsproxy.webrtc.tcp import tcp_endpoint
+
+_MAX_TOLD: Final = 200
+"""Bytes of an origin's refusal that the log tells."""
+
+_UNENCODED: Final = "surrogateescape"
+"""How bytes that are not UTF-8 stand in text."""
+
+_log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A client's request.
+
+    :ivar head: of the request.
+    :ivar path: of its target.
+    :ivar query: of its target, without the question mark.
+    :ivar chain: addresses through which it came, see :func:`srsproxy.http.forwarding.client_chain`.
+    :ivar from_front: whether the TCP peer is a trusted front.
+    :ivar scheme: ``http`` or ``https``.
+    :ivar here: the address at which the TCP peer has reached us; may be no IP address.
+    """
+
+    head: RequestHead
+    path: bytes
+    query: bytes
+    body: bytes
+    chain: Sequence[str]
+    from_front: bool
+    scheme: str
+    here: str
+
+    @property
+    def host(self) -> bytes:
+        """The value of its Host field."""
+        return self.head.value(b"host") or b""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the client is answered.
+
+    :ivar head: the origin's, with what it leads to changed.
+    :ivar session: that has begun.
+    """
+
+    head: ResponseHead
+    body: bytes
+    session: MediaSession | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What an offer asks for.
+
+    :ivar client: the ICE credentials of the client.
+    :ivar chooses: whether the origin's are chosen by a query, which SRS's JSON API does not know.
+    """
+
+    key: str
+    action: Action
+    path: bytes
+    client: IceCredentials
+    chooses: bool
+    is_json: bool
+    context: str = field(default_factory=new_context_id)
+
+    @property
+    def doing(self) -> str:
+        """For the log."""
+        return f"{self.action} {self.key}"
+
+
+class Rejection(OriginRejected):
+    """The origin has answered that it does not want the offer.
+
+    :ivar reply: what it said.
+    """
+
+    def __init__(self, reply: Reply, message: str, code: str) -> None:
+        super().__init__(message, code)
+        self.reply = reply
+
+
+class Negotiator:
+    """Answers offers, and what is asked about their sessions."""
+
+    def __init__(self, shared: Shared, sessions: Sessions) -> None:
+        self._shared = shared
+        self._sessions = sessions
+
+    async def whip(self, asked: Asked) -> Reply:
+        """A POST by WHIP (RFC 9725, section 4.2) or WHEP.
+
+        :raises PeerError: the request cannot be understood.
+        :raises SrsProxyError: there is no answer to it.
+        """
+        vhosts = self._shared.settings.vhosts
+        target = read_offer(asked.path, asked.query, asked.host, vhosts)
+        if self._shared.credentials.are_ours(target.ufrag):
+            raise PeerError("an ice-ufrag of this form cannot be chosen")
+        sdp = asked.body.decode("utf-8", _UNENCODED)
+        return await self._answer(
+            asked,
+            _Wish(
+                key=str(target.key),
+                action=target.action,
+                path=target.path,
+                client=ice_credentials(sdp),
+                chooses=not target.chooses_credentials,
+                is_json=False,
+            ),
+        )
+
+    async def json(self, asked: Asked, path: bytes, *, play: bool) -> Reply:
+        """A POST to SRS's JSON API. Raises as :meth:`whip` does.
+
+        :param path: of the API at the origin.
+        """
+        if b"callback=" in asked.query:
+            raise PeerError("JSONP is not spoken here; pages of other sites may ask for JSON")
+        target = read_json_offer(asked.body, play, self._shared.settings.vhosts)
+        return await self._answer(
+            asked,
+            _Wish(
+                key=str(target.key),
+                action=target.action,
+                path=path,
+                client=ice_credentials(target.sdp),
+                chooses=False,
+                is_json=True,
+            ),
+        )
+
+    async def about_session(self, asked: Asked) -> Reply:
+        """A DELETE or PATCH (RFC 9725, sections 4.2 and 4.3).
+
+        :raises NoOrigin: nothing is known of the session.
+        :raises SrsProxyError: there is no answer to it.
+        """
+        target = read_session(asked.query, asked.host, self._shared.settings.vhosts)
+        origin = await self._owner(target.username, str(target.key))
+        head, body = await self._call(asked, origin, _target(asked.path, asked.query))
+        if asked.head.method == b"DELETE" and head.status < HTTPStatus.MULTIPLE_CHOICES and target.username is not None:
+            session = self._sessions.get(target.username)
+            if session is not None:
+                self._sessions.end(session, Outcome.FINISHED, forgotten=True)
+            await self._shared.balancer.drop_webrtc(target.username)
+        return Reply(self._led_back(head, origin), body)
+
+    def forget(self, asked: Asked, reply: Reply) -> None:
+        """The client is gone, and has not got its answer."""
+        if reply.session is not None:
+            self._sessions.end(reply.session, Outcome.CLIENT_LOST)
+            self._take_back(asked, reply.session.origin, reply.head)
+
+    # Offers
+
+    async def _answer(self, asked: Asked, wish: _Wish) -> Reply:
+        try:
+            admission = self._sessions.admit(asked.chain[0])
+            try:
+                return await self._answer_admitted(asked, wish, admission)
+            except BaseException:
+                admission.leave()
+                raise
+        except SrsProxyError as error:
+            record = self._shared.log.open(SOURCE, wish.context, asked.chain[0])
+            record.key, record.action = wish.key, wish.action
+            self._shared.log.close(record, outcome_of(error), error)
+            raise
+
+    async def _answer_admitted(self, asked: Asked, wish: _Wish, admission: Admission) -> Reply:
+        origin, connection = await self._reach(wish)
+        query, credentials = asked.query, None
+        if wish.chooses:
+            credentials = self._shared.credentials.draw(origin.server, wish.client.ufrag)
+            query = with_credentials(query, credentials)
+        head, body = await self._ask(asked, connection, _target(wish.path, query))
+        head = self._led_back(head, origin)
+        if head.status >= HTTPStatus.MULTIPLE_CHOICES:
+            told = f"{connection.name}: {head.status} {head.reason.decode('latin-1')}"
+            raise Rejection(Reply(head, body), told, str(head.status))
+        try:
+            body, answer = self._rewritten(asked, wish, origin, body)
+            if answer is None:
+                told = body[:_MAX_TOLD].decode("latin-1")
+                raise Rejection(Reply(head, body), f"{connection.name}: {told}", str(head.status))
+            own = ice_credentials(answer)
+        except PeerError as error:
+            self._take_back(asked, origin, head)
+            raise OriginLost(f"{connection.name}: its answer cannot be used") from error
+        negotiated = WebRtcSession(wish.key, f"{own.ufrag}:{wish.client.ufrag}", origin.server, own.pwd, wish.action)
+        await self._shared.balancer.save_webrtc(negotiated)
+        session = self._sessions.begin(negotiated, origin, admission, wish.context)
+        return Reply(head, body, session)
+
+    async def _reach(self, wish: _Wish) -> tuple[Origin, OriginConnection]:
+        """A connection to the API of the stream's origin."""
+
+        async def attempt(origin: Origin, endpoint: Endpoint) -> tuple[Origin, OriginConnection]:
+            return origin, await self._shared.pool.connect(endpoint)
+
+        def failed(error: OriginUnreachable) -> None:
+            log = ContextLogger(SOURCE, wish.context)
+            log.warn("{what}: {reason}; trying the next origin", what=wish.doing, reason=describe(error))
+
+        return await reach_origin(self._shared.balancer, wish.key, Surface.RTC, attempt, failed, dial=Surface.API)
+
+    def _rewritten(self, asked: Asked, wish: _Wish, origin: Origin, body: bytes) -> tuple[bytes, str | None]:
+        """The body for the client, and the SDP of the origin in it, if there is any.
+
+        :raises PeerError: it is not what it should be.
+        """
+        addresses = self._addresses(asked, origin)
+        if wish.is_json:
+            return rewrite_json_answer(body, lambda sdp: rewrite_candidates(sdp, addresses))
+        sdp = body.decode("utf-8", _UNENCODED)
+        return rewrite_candidates(sdp, addresses).encode("utf-8", _UNENCODED), sdp
+
+    def _addresses(self, asked: Asked, origin: Origin) -> list[CandidateAddress]:
+        """Where the client is to send its media."""
+        shared = self._shared
+        public = list(shared.settings.rtc_candidate) or [PublicAddress(_reached(asked))]
+        wanted = eip(asked.query)
+        if wanted is not None:
+            public.append(wanted)
+        udp, tcp = shared.media_port, shared.media_tcp_port if tcp_endpoint(origin) is not None else None
+        return [
+            CandidateAddress(address.host, address.port or udp, tcp if tcp is None else address.port or tcp)
+            for address in public
+        ]
+
+    # Sessions
+
+    async def _owner(self, username: str | None, key: str) -> Origin:
+        """The origin of a session.
+
+        :raises NoOrigin: nothing is known of it.
+        :raises OriginUnreachable: it is gone.
+        """
+        balancer, credentials = self._shared.balancer, self._shared.credentials
+        if username is None:
+            if await balancer.picked([key]) is None:
+                raise NoOrigin("no session is named")
+            return await balancer.pick(key, Surface.RTC)
+        session = self._sessions.get(username)
+        if session is not None:
+            return session.origin
+        negotiated = await balancer.load_webrtc(username)
+        server = negotiated.server if negotiated is not None else None
+        if server is None and credentials.password(username) is not None:
+            server = await credentials.server(username)
+        if server is None:
+            raise NoOrigin("the session is not known")
+        origin = await balancer.pinned(key, server, Surface.API)
+        if origin is None:
+            raise OriginUnreachable(f"origin {server} of the session is gone")
+        return origin
+
+    def _take_back(self, asked: Asked, origin: Origin, head: ResponseHead) -> None:
+        """Tell the origin that a session which it has begun is not wanted; else its stream would be busy for half a
+        minute.
+
+        :param head: of its answer to the offer.
+        """
+        location = head.value(b"location") or b""
+        if not location.startswith(b"/"):
+            return
+        delete = replace(asked, head=RequestHead(b"DELETE", location, 1, asked.head.fields), body=b"")
+        Deferred.fromCoroutine(self._call(delete, origin, location)).addErrback(
+            lambda failure: log_failure(_log, "take back an offer", failure, LogLevel.debug)
+        )
+
+    # The origin's API
+
+    async def _call(self, asked: Asked, origin: Origin, target: bytes) -> tuple[ResponseHead, bytes]:
+        """Ask this origin.
+
+        :raises SrsProxyError: there is no answer.
+        """
+        endpoint = next(iter(origin.dial(Surface.API)), None)
+        if endpoint is None:
+            raise OriginUnreachable(f"origin {origin.id} announces no API")
+        return await self._ask(asked, await self._shared.pool.connect(endpoint), target)
+
+    async def _ask(self, asked: Asked, connection: OriginConnection, target: bytes) -> tuple[ResponseHead, bytes]:
+        """Send the client's request on, and wait for the answer."""
+        request = origin_request(
+            asked.head,
+            target=target,
+            chain=asked.chain,
+            from_front=asked.from_front,
+            scheme=asked.scheme,
+            authority=None if asked.host else connection.name.encode(),
+            body=len(asked.body),
+            to_rewrite=True,
+        )
+        shared = self._shared
+        return await call(
+            shared.reactor,
+            connection,
+            asked.head.method,
+            request + asked.body,
+            shared.head_limits,
+            shared.settings.webrtc_origin_timeout,
+        )
+
+    def _led_back(self, head: ResponseHead, origin: Origin) -> ResponseHead:
+        """The head with a Location that leads to us, also if it is an absolute URL of the origin's API."""
+        location = head.value(b"location")
+        if location is None:
+            return head
+        authorities = [str(endpoint).lower().encode() for endpoint in origin.dial(Surface.API)]
+        changed = relocated(location, [*authorities, *[name.removesuffix(b":80") for name in authorities]])
+        return replace(
+            head,
+            fields=[(name, changed if name.lower() == b"location" else value) for name, value in head.fields],
+        )
+
+
+def _target(path: bytes, query: bytes) -> bytes:
+    return b"%b?%b" % (path, query) if query else path
+
+
+def _reached(asked: Asked) -> str:
+    """The IP address at which the client has reached us, as far as can be known."""
+    name = asked.host.decode("latin-1")
+    name = name[1 : name.find("]")] if name.startswith("[") else name.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return asked.here
+    return asked.here if address.is_unspecified else str(address)
