@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Final
 
-from tests.http.origins import HOST, Ending, Request, ScriptedHttpOrigin, Step
+from twisted.internet.defer import maybeDeferred
+
+from tests.http.origins import HOST, Ending, Gate, Request, ScriptedHttpOrigin, Step
 from tests.webrtc.peers import Address, Candidate, IceParameters, Stun, parse_sdp
 
 _MOUNTS: Final = ("/rtc/v1/whip", "/rtc/v1/whep", "/rtc/v1/whip-play")
@@ -73,6 +75,7 @@ class RtcApi(ScriptedHttpOrigin):
     :ivar hosts: what its ``candidate`` setting has; its own address at first.
     :ivar transports: what its answers have candidates for.
     :ivar credentials: what it makes of those in a query.
+    :ivar gate: where its answers wait, if they do.
     :ivar api_as_candidates: whether an IPv4 address in Host becomes a candidate too, as SRS's default is.
     """
 
@@ -86,6 +89,7 @@ class RtcApi(ScriptedHttpOrigin):
         self.hosts = [HOST]
         self.transports = tuple(transports)
         self.credentials = Credentials.HONOURED
+        self.gate: Gate | None = None
         self.api_as_candidates = True
 
     def forget(self, session: RtcSession) -> None:
@@ -96,7 +100,14 @@ class RtcApi(ScriptedHttpOrigin):
     def next_answer(self) -> Sequence[Step]:
         """What was scripted, or what SRS would answer. As it answers only one request on a connection, the request is
         the latest that has come."""
-        return self._answers.popleft() if self._answers else self._answer_as_srs(self.requests[-1])
+        if self._answers:
+            return self._answers.popleft()
+        answer = self._answer_as_srs(self.requests[-1])
+        return answer if self.gate is None else (self.gate, *answer)
+
+    async def close_api(self) -> None:
+        """From now on connections to the API are refused."""
+        await maybeDeferred(self._listening.stopListening)
 
     def _answer_as_srs(self, request: Request) -> Sequence[Step]:
         path, _, query = request.target.decode("ascii").partition("?")
@@ -211,16 +222,22 @@ class RtcApi(ScriptedHttpOrigin):
             hosts.add(api)
         for name in ("eip", "candidate"):
             if name in query:
-                host, _, port = query[name].partition(":")
+                host, port = _split_address(query[name])
                 hosts.add(host)
                 if port:
-                    ports[host] = int(port)
+                    ports[host] = port
         own = {"udp": self.udp_port, "tcp": self.tcp_port}
         return [
             Candidate(transport, host, ports.get(host, own[transport]))
             for host in sorted(hosts)
             for transport in self.transports
         ]
+
+
+def _split_address(address: str) -> tuple[str, int]:
+    """Host and port of an address that may have one; 0 if it has none."""
+    host, _, port = address.rpartition(":")
+    return (host, int(port)) if host and port.isdigit() else (address, 0)
 
 
 def _parameters(query: str) -> dict[str, str]:

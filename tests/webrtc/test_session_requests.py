@@ -1,0 +1,156 @@
+"""DELETE and PATCH of sessions through the proxy."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet import reactor
+
+from srsproxy.outcome import Outcome
+from tests.asynchronous import in_reactor
+from tests.http.origins import Ending
+from tests.webrtc.proxied import KEY, PLAY, PUBLISH, ProxiedRtc, error, offer
+from tests.webrtc.rtc_api import Credentials
+
+
+@in_reactor
+async def test_delete_ends_a_session_at_the_origin_and_here() -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        joined = await proxied.join(PUBLISH)
+
+        response = await proxied.whip.delete(joined.negotiated.location)
+
+        assert (response.status, response.body) == (200, b"")
+        assert proxied.origin.ended == [joined.session]
+        assert (await proxied.origin.asked(2)).target == joined.negotiated.location.encode()
+        await proxied.ended("webrtc", Outcome.FINISHED)
+        assert await proxied.proxy.balancer.load_webrtc(joined.session.username) is None
+        await proxied.join(PUBLISH)
+
+
+@in_reactor
+async def test_delete_with_a_wrong_token_ends_nothing() -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        joined = await proxied.join(PUBLISH)
+        wrong = joined.negotiated.location.replace(joined.session.token, "wrong")
+
+        status, text = error(await proxied.whip.delete(wrong))
+
+        assert status == 403
+        assert "has not ended the session" in text
+        assert proxied.stats.ended.total() == 0
+        await joined.client.check()
+
+
+@in_reactor
+async def test_delete_of_a_session_that_is_over_is_answered_by_its_origin() -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        joined = await proxied.negotiate(PUBLISH)
+        for _ in range(2):
+            assert (await proxied.whip.delete(joined.negotiated.location)).status == 200
+
+        assert [request.method for request in proxied.origin.requests] == [b"POST", b"DELETE", b"DELETE"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/rtc/v1/whip/?action=delete&token=x&session=nobody:knows",
+        "/rtc/v1/whip/?action=delete&token=x&session=nobody",
+        f"/rtc/v1/whip/?action=delete&token=x&session={'a' * 24}:b",
+        f"/rtc/v1/whip/?action=delete&token=x&session={'x' * 5000}:b",
+        "/rtc/v1/whip/?session=",
+        "/rtc/v1/whip/",
+        "/rtc/v1/whip",
+    ],
+)
+@in_reactor
+async def test_delete_of_a_session_that_nobody_knows_is_told_so(target: str) -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        assert error(await proxied.whip.delete(target)) == (404, "there is no such session")
+        assert not proxied.origin.requests
+
+
+@pytest.mark.parametrize("credentials", list(Credentials))
+@in_reactor
+async def test_delete_goes_to_the_origin_of_the_session_although_its_stream_has_moved(
+    credentials: Credentials,
+) -> None:
+    async with ProxiedRtc(reactor, origins=2) as proxied:
+        for origin in proxied.rtc_origins:
+            origin.credentials = credentials
+        joined = await proxied.join(PLAY)
+        await proxied.move(KEY)
+        moved = await proxied.join(PLAY)
+        assert moved.origin is not joined.origin
+
+        async with proxied.second_proxy() as second:
+            assert (await second.whip.delete(joined.negotiated.location)).status == 200
+
+        assert joined.origin.ended == [joined.session]
+        assert not moved.origin.ended
+
+
+@in_reactor
+async def test_a_percent_encoded_location_is_understood() -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        joined = await proxied.join(PUBLISH)
+        encoded = joined.negotiated.location.replace(":", "%3A")
+
+        await proxied.whip.delete(encoded)
+
+        assert (await proxied.origin.asked(2)).target == encoded.encode()
+
+
+@in_reactor
+async def test_delete_at_an_origin_that_is_gone_is_told_so() -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        joined = await proxied.negotiate(PUBLISH)
+        await proxied.origin.close_api()
+
+        assert error(await proxied.whip.delete(joined.negotiated.location))[0] == 502
+
+
+@in_reactor
+async def test_patch_is_not_for_srs() -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        joined = await proxied.join(PUBLISH)
+        kind = "Content-Type: application/trickle-ice-sdpfrag"
+
+        status, text = error(
+            await proxied.whip.request("PATCH", joined.negotiated.location, kind, body=b"a=candidate:")
+        )
+
+        assert (status, text) == (405, "the origin server changes no session")
+        request = await proxied.origin.asked(2)
+        assert (request.method, request.body) == (b"PATCH", b"a=candidate:")
+        await joined.client.check()
+
+
+@in_reactor
+async def test_patch_is_passed_on_to_an_origin_that_knows_it() -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        joined = await proxied.join(PUBLISH)
+        proxied.origin.answer(b'HTTP/1.1 204 No Content\r\nETag: "2"\r\n\r\n', Ending.FIN)
+
+        response = await proxied.whip.request(
+            "PATCH",
+            joined.negotiated.location,
+            "Content-Type: application/trickle-ice-sdpfrag; charset=utf-8",
+            'If-Match: "1"',
+            body=b"a=candidate:",
+        )
+
+        assert (response.status, response.body, response.field(b"ETag")) == (204, b"", b'"2"')
+        assert (await proxied.origin.asked(2)).field(b"If-Match") == b'"1"'
+        assert proxied.stats.ended.total() == 0
+
+
+@pytest.mark.parametrize("fields", [(), ("Content-Type: application/sdp",)])
+@in_reactor
+async def test_a_patch_that_srs_would_take_for_an_offer_is_refused(fields: tuple[str, ...]) -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        response = await proxied.whip.request("PATCH", PUBLISH, *fields, body=offer().encode())
+
+        assert error(response)[0] == 415
+        assert response.field(b"Accept-Patch") == b"application/trickle-ice-sdpfrag"
+        assert not proxied.origin.requests
