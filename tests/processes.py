@@ -140,22 +140,35 @@ def twistd(reactor: Any, folder: Path, *arguments: str, **environ: str) -> Progr
 
 def srsproxy(reactor: Any, folder: Path, *options: str, **environ: str) -> Program:
     """``twistd srsproxy`` in the foreground, on free ports of the loopback interface unless ``environ`` says others."""
-    surfaces = ("PROXY_RTMP_SERVER", "PROXY_HTTP_SERVER", "PROXY_SYSTEM_API")
-    listeners = dict.fromkeys(surfaces, "127.0.0.1:0")
+    surfaces = ("RTMP_SERVER", "HTTP_SERVER", "HTTP_API", "WEBRTC_SERVER", "SYSTEM_API")
+    listeners = {f"PROXY_{surface}": "127.0.0.1:0" for surface in surfaces}
     return twistd(reactor, folder, "--nodaemon", "--pidfile=", "srsproxy", *options, **{**listeners, **environ})
 
 
 async def ports_of(proxy: Program) -> tuple[int, int]:
     """Where a running :func:`srsproxy` listens for RTMP clients and for heartbeats."""
     rtmp = await proxy.read(r"RtmpServer starting on ([0-9]+)")
-    system = await proxy.read(r"ApiSite .*starting on ([0-9]+)")
-    return int(rtmp[1]), int(system[1])
+    _, system = await _api_ports_of(proxy)
+    return int(rtmp[1]), system
 
 
 async def http_port_of(proxy: Program) -> int:
     """Where it listens for HTTP clients."""
     match = await proxy.read(r"HttpServer starting on ([0-9]+)")
     return int(match[1])
+
+
+async def api_port_of(proxy: Program) -> int:
+    """Where it listens for the offers of WebRTC clients."""
+    http_api, _ = await _api_ports_of(proxy)
+    return http_api
+
+
+async def _api_ports_of(proxy: Program) -> tuple[int, int]:
+    """HTTP API and system API; Twisted tells both alike, in this order."""
+    told = r"ApiSite \(.*starting on ([0-9]+)$"
+    match = await proxy.read(rf"{told}(?s:.*?){told}")
+    return int(match[1]), int(match[2])
 
 
 class _WholeAnswer(Protocol):
