@@ -66,7 +66,7 @@ class SessionTarget:
     """The name by which STUN knows it: ``<origin's ufrag>:<client's ufrag>``; ``None`` if it is not told."""
 
     key: StreamKey
-    """The stream of the session, but in the default vhost, unless the client has added one."""
+    """The stream of the session. Its vhost may be another: SRS does not repeat the parameter that named it."""
 
 
 def read_offer(path: bytes, query: bytes, host: bytes, vhosts: frozenset[str]) -> OfferTarget:

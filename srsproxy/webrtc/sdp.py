@@ -70,10 +70,10 @@ def rewrite_candidates(answer: str, addresses: Sequence[CandidateAddress]) -> st
     far as there are as many, they are the old ones but for host and port, and in their order; others are like the last,
     with a foundation of their own. The related address of what is no host candidate is hidden (RFC 8839, section 5.1).
 
-    No candidate of the origin's is left. So what cannot be rewritten is removed: UDP and TCP where no address has a
-    port for it, TCP candidates that do not wait for connections, which a proxy does not make (RFC 6544, section 4.5),
-    other components and transports, and lines that are no candidates by the grammar. Whatever else the origin tells of
-    its addresses, as in ``o=`` and ``c=``, stays: SRS has ``0.0.0.0`` there.
+    No candidate of the origin's is left. So what cannot be rewritten is removed: TCP candidates if no address has a
+    port for them, those that do not wait for connections, which a proxy does not make (RFC 6544, section 4.5), other
+    components and transports, and lines that are no candidates by the grammar. There may be none afterwards. Whatever
+    else the origin tells of its addresses, as in ``o=`` and ``c=``, stays: SRS has ``0.0.0.0`` there.
 
     :param addresses: of two equal ones, one is left out.
     :raises LimitExceeded: the answer is longer than :data:`MAX_SIZE`.
