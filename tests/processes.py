@@ -166,7 +166,7 @@ async def api_port_of(proxy: Program) -> int:
 
 async def _api_ports_of(proxy: Program) -> tuple[int, int]:
     """HTTP API and system API; Twisted tells both alike, in this order."""
-    told = r"ApiSite \(.*starting on ([0-9]+)$"
+    told = r"ApiSite \(.*starting on ([0-9]+)\D"
     match = await proxy.read(rf"{told}(?s:.*?){told}")
     return int(match[1]), int(match[2])
 
