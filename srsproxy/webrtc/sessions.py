@@ -319,9 +319,7 @@ class Sessions:
         def learn(origins: list[Origin]) -> None:
             self._starts = {origin.server: origin.id for origin in origins}
 
-        self._shared.balancer.origins().addCallbacks(
-            learn, lambda failure: log_failure(_log, "look for restarted origins", failure, LogLevel.debug)
-        )
+        _told("look for restarted origins", self._shared.balancer.origins().addCallback(learn))
 
     def _look_at(self, session: MediaSession, now: float) -> None:
         heard, answered, refused = session.count()
@@ -342,14 +340,13 @@ class Sessions:
         elif now - session.answered_at >= idle:
             self.fail(session, OriginLost(f"{origin.id}: sent nothing for {idle:g} s"))
         elif refused and not answered:
-            self._shared.balancer.report_failure(origin)
+            _told("report an origin that refuses media", self._shared.balancer.report_failure(origin))
             self.fail(session, OriginLost(f"{origin.id}: does not listen for media any more"))
         elif not answered and self._starts.get(origin.server, origin.id) != origin.id:
             self.fail(session, OriginLost(f"{origin.id}: was restarted"))
         elif now - session.kept_at >= self._keep_after:
             session.kept_at = now
-            keeping = Deferred.fromCoroutine(self._keep(session, heard))
-            keeping.addErrback(lambda failure: log_failure(session.log, "keep a session", failure, LogLevel.debug))
+            _told("renew the record of a session", Deferred.fromCoroutine(self._keep(session, heard)))
 
     async def _keep(self, session: MediaSession, heard: bool) -> None:
         """Renew the session's record in the balancer, lest the client is unknown when it comes to another proxy."""
@@ -365,3 +362,8 @@ class Sessions:
 
 def _sums(*counts: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(map(sum, zip(*counts, strict=True)))
+
+
+def _told(doing: str, what: Deferred[None]) -> None:
+    """Nobody waits for this. The balancer may be out of reach for a while, which it tells itself."""
+    what.addErrback(lambda failure: log_failure(_log, doing, failure, LogLevel.debug))
