@@ -49,6 +49,8 @@ from srsproxy.webrtc.tcp import tcp_endpoint
 _MAX_TOLD: Final = 200
 """Bytes of an origin's refusal that the log tells."""
 
+_CANDIDATE: Final = "\na=candidate:"
+
 _UNENCODED: Final = "surrogateescape"
 """How bytes that are not UTF-8 stand in text."""
 
@@ -260,10 +262,17 @@ class Negotiator:
         :raises PeerError: it is not what it should be.
         """
         addresses = self._addresses(asked, origin)
+
+        def rewrite(sdp: str) -> str:
+            changed = rewrite_candidates(sdp, addresses)
+            if _CANDIDATE in sdp and _CANDIDATE not in changed:
+                raise PeerError("it takes media over TCP only: set PROXY_WEBRTC_TCP_SERVER")
+            return changed
+
         if wish.is_json:
-            return rewrite_json_answer(body, lambda sdp: rewrite_candidates(sdp, addresses))
+            return rewrite_json_answer(body, rewrite)
         sdp = body.decode("utf-8", _UNENCODED)
-        return rewrite_candidates(sdp, addresses).encode("utf-8", _UNENCODED), sdp
+        return rewrite(sdp).encode("utf-8", _UNENCODED), sdp
 
     def _addresses(self, asked: Asked, origin: Origin) -> list[CandidateAddress]:
         """Where the client is to send its media."""
