@@ -116,7 +116,7 @@ class _Ice:
 
     async def answered(self, transaction_id: bytes, *, signed_with: str | None = None) -> Stun:
         """The response to a request, which must be right."""
-        await until(self._reactor, lambda: self.responses(transaction_id), "an answer to a Binding request")
+        await self.wait_until(lambda: self.responses(transaction_id))
         response = self.responses(transaction_id)[0]
         assert response.is_signed_with(signed_with or self.ice.remote.pwd)
         assert response.has_right_fingerprint()
@@ -132,8 +132,12 @@ class _Ice:
 
     async def wait_received(self, count: int) -> list[bytes]:
         """The first ``count`` packets of :attr:`received`."""
-        await until(self._reactor, lambda: len(self.received) >= count, f"{count} packets")
+        await self.wait_until(lambda: len(self.received) >= count)
         return self.received[:count]
+
+    async def wait_until(self, true: Callable[[], object]) -> None:
+        """Wait until what has come makes this true."""
+        await until(self._reactor, true, f"{len(self.bindings)} STUN messages and {len(self.received)} others came")
 
     def _came(self, packet: bytes) -> None:
         if packet and packet[0] < 2:
