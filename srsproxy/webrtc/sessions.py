@@ -193,6 +193,7 @@ class Sessions:
             min(settings.webrtc_idle_timeout, settings.webrtc_start_timeout) / _LOOKS_PER_TIMEOUT / _TICKS_PER_ROUND
         )
         self._keep_after = settings.webrtc_lifetime / _KEEPS_PER_LIFETIME
+        self._ticks = 0
         self._round: list[MediaSession] = []
         self._share = 0
         self._starts: dict[str, str] = {}
@@ -303,7 +304,8 @@ class Sessions:
     def _look_on(self) -> None:
         """Look at the next few sessions."""
         self._ticking = self._clock.callLater(self._tick, self._look_on)
-        if not self._round:
+        self._ticks = (self._ticks + 1) % _TICKS_PER_ROUND
+        if self._ticks == 0:
             self._round = list(self._sessions.values())
             self._share = math.ceil(len(self._round) / _TICKS_PER_ROUND)
             self._learn_starts()
