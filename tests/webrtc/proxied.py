@@ -40,11 +40,15 @@ STEP = 0.1
 
 
 class TakenTime(Clock):
-    """A reactor whose time passes only when the test says so. All else is the real one's."""
+    """A reactor whose time passes only when the test says so. All else is the real one's.
 
-    def __init__(self, reactor: Any) -> None:
+    :param resolver: instead of the real one's.
+    """
+
+    def __init__(self, reactor: Any, resolver: Any = None) -> None:
         super().__init__()
         self._reactor = reactor
+        self.nameResolver = resolver or reactor.nameResolver
         alsoProvides(self, providedBy(reactor))
 
     def __getattr__(self, name: str) -> Any:
@@ -117,6 +121,10 @@ class ProxiedRtc(ProxiedOrigins):
     def strays(self, why: Stray) -> int:
         """How many datagrams of no session were dropped for this."""
         return self.stats.strays["webrtc", why]
+
+    async def dropped(self, why: Stray, times: int = 1) -> None:
+        """Wait until so many datagrams of no session were dropped for this."""
+        await self.until(lambda: self.strays(why) >= times, f"{times} x {why.value}")
 
     async def negotiate(self, target: str = PUBLISH, *fields: str, whip: WhipClient | None = None) -> Joined:
         """A client whose offer was answered, and that has sent nothing to the address in the answer.

@@ -185,7 +185,7 @@ async def test_a_session_cannot_be_opened_by_a_forged_request() -> None:
         joined = await proxied.negotiate(PLAY)
         joined.client.send_check(password="x" * 32)
         joined.client.send(rtp(1))
-        await proxied.until(lambda: proxied.strays(Stray.UNKNOWN_ADDRESS), "the drop of media")
+        await proxied.dropped(Stray.UNKNOWN_ADDRESS)
 
         assert proxied.strays(Stray.BAD_INTEGRITY) == 1
         assert not joined.session.bindings
