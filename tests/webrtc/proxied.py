@@ -36,7 +36,7 @@ SECRET = b"secret"
 """What :class:`ProxyUnderTest` has."""
 
 STEP = 0.1
-"""Seconds by which :meth:`TakenTime.pass_` goes on; less than the time between two looks at a session."""
+"""Seconds by which :meth:`TakenTime.pass_` goes on. Whatever comes again and again must not come more often."""
 
 
 class TakenTime(Clock):
