@@ -68,9 +68,9 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster(folder: Path) -> AsyncIterator[Cluster]:
+async def cluster(folder: Path, **environ: str) -> AsyncIterator[Cluster]:
     async with AsyncExitStack() as stack:
-        proxy = await stack.enter_async_context(srsproxy(reactor, folder, **SECRET))
+        proxy = await stack.enter_async_context(srsproxy(reactor, folder, **SECRET, **environ))
         _, system_port = await ports_of(proxy)
         register = f"http://127.0.0.1:{system_port}/api/v1/srs/register"
         origins = [await stack.enter_async_context(AiortcOrigin(reactor, name, register)) for name in ("one", "two")]
@@ -91,7 +91,7 @@ def media_ports(client: AiortcClient) -> set[int]:
 async def test_streams_are_played_as_published_from_one_origin_each_and_deletion_reaches_it(tmp_path: Path) -> None:
     async with cluster(tmp_path) as running:
         publishers = [await running.publish(running.whip(name)) for name in ("a", "b")]
-        players = [await running.play(running.whep(name)) for name in ("a", "b")]
+        players = [await running.play(url) for url in (running.whep("a"), f"{running.whip('b')}&action=play")]
         for player in players:
             assert await player.wait(ENOUGH) == 0, player.output
             await player.told("deleted", status=200)
@@ -112,7 +112,8 @@ async def test_streams_are_played_as_published_from_one_origin_each_and_deletion
 async def test_the_json_api_leads_to_the_same_origin_as_whip_and_sessions_end_with_their_clients(
     tmp_path: Path,
 ) -> None:
-    async with cluster(tmp_path) as running:
+    # The proxy looks every second, not every five, whether a session is over that was not deleted.
+    async with cluster(tmp_path, PROXY_WEBRTC_IDLE_TIMEOUT="6s") as running:
         publisher = await running.publish(running.json("a"))
         for url in (running.json("a"), running.whep("a")):
             player = await running.play(url)

@@ -222,6 +222,8 @@ class Origin:
         return None
 
     async def _whip(self, action: Action, request: Request) -> Response | None:
+        if request.query.get("action") == "play":
+            action = "play"
         app, stream = request.query.get("app", "live"), request.query.get("stream", "livestream")
         credentials = request.query.get("ice-ufrag"), request.query.get("ice-pwd")
         try:
