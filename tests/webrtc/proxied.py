@@ -25,7 +25,7 @@ from tests.http.origins import HOST, Response
 from tests.http.proxied import ProxiedOrigins
 from tests.proxy import ProxyUnderTest
 from tests.webrtc.ice_client import IceClient
-from tests.webrtc.peers import Negotiated, WhipClient, new_ice_parameters, offer_sdp
+from tests.webrtc.peers import IcePair, WhipClient, new_ice_parameters, offer_sdp, parse_sdp
 from tests.webrtc.rtc_api import RtcSession
 from tests.webrtc.rtc_origin import FakeRtcOrigin
 
@@ -68,8 +68,8 @@ class Joined:
 
     client: IceClient
     session: RtcSession
-    negotiated: Negotiated
     origin: FakeRtcOrigin
+    location: str
 
 
 class ProxiedRtc(ProxiedOrigins):
@@ -114,9 +114,12 @@ class ProxiedRtc(ProxiedOrigins):
         """Where the proxy takes media over UDP."""
         return HOST, self.proxy.media_port
 
-    def second_proxy(self) -> SecondProxy:
-        """One more proxy of the cluster, to be used with ``async with``."""
-        return SecondProxy(self.proxy)
+    def second_proxy(self, limits: ConnectionLimits | None = None) -> SecondProxy:
+        """One more proxy of the cluster, to be used with ``async with``.
+
+        :param limits: of its sessions; none if not given.
+        """
+        return SecondProxy(self.proxy, limits or ConnectionLimits(0, 0, 0))
 
     def strays(self, why: Stray) -> int:
         """How many datagrams of no session were dropped for this."""
@@ -126,17 +129,24 @@ class ProxiedRtc(ProxiedOrigins):
         """Wait until so many datagrams of no session were dropped for this."""
         await self.until(lambda: self.strays(why) >= times, f"{times} x {why.value}")
 
-    async def negotiate(self, target: str = PUBLISH, *fields: str, whip: WhipClient | None = None) -> Joined:
-        """A client whose offer was answered, and that has sent nothing to the address in the answer.
+    async def negotiate(self, target: str = PUBLISH, *fields: str) -> Joined:
+        """A client whose offer was answered, and that has sent nothing to the address in the answer."""
+        negotiated = await self.whip.negotiate(target, *fields)
+        return self._joined_by(negotiated.ice, negotiated.location)
 
-        :param whip: another way than through the first proxy.
-        """
-        negotiated = await (whip or self.whip).negotiate(target, *fields)
-        candidate = negotiated.ice.remote.first("udp")
-        client = IceClient.open(self.reactor, negotiated.ice, (candidate.host, candidate.port))
+    async def negotiate_json(self, path: str = "/rtc/v1/play/") -> Joined:
+        """The same by SRS's JSON API, which has no locations."""
+        local = new_ice_parameters()
+        body = {"streamurl": "webrtc://127.0.0.1/live/a", "sdp": offer_sdp(local)}
+        response = await self.whip.request("POST", path, body=json.dumps(body).encode())
+        return self._joined_by(IcePair(local, parse_sdp(json.loads(response.body)["sdp"])), "")
+
+    def _joined_by(self, ice: IcePair, location: str) -> Joined:
+        candidate = ice.remote.first("udp")
+        client = IceClient.open(self.reactor, ice, (candidate.host, candidate.port))
         self._joined.append(client)
-        origin, session = self.owner(negotiated.ice.username)
-        return Joined(client, session, negotiated, origin)
+        origin, session = self.owner(ice.username)
+        return Joined(client, session, origin, location)
 
     async def join(self, target: str = PUBLISH, *fields: str) -> Joined:
         """The same with a client whose first Binding request was answered."""
@@ -169,10 +179,9 @@ class SecondProxy:
     """Another WebRTC server with the same balancer and secret as that of a proxy, which knows nothing of its sessions;
     use it with ``async with``. In the end it sees to it that no session is left."""
 
-    def __init__(self, first: ProxyUnderTest) -> None:
+    def __init__(self, first: ProxyUnderTest, limits: ConnectionLimits) -> None:
         self.stats = Stats()
         settings = first.settings
-        limits = ConnectionLimits(0, 0, 0)
         credentials = Credentials(SECRET, Pins(SECRET, first.balancer, first.reactor))
         self.server = WebRtcServer(
             Shared(first.reactor, settings, first.balancer, first.relay, self.stats, limits, credentials)

@@ -85,7 +85,7 @@ async def test_packets_and_bytes_are_counted() -> None:
             joined.client.send(rtp(number))
         await joined.origin.heard(joined.session, 3)
         await reaches(joined, joined.client, 1)
-        await proxied.whip.delete(joined.negotiated.location)
+        await proxied.whip.delete(joined.location)
 
         [request], [response] = joined.session.bindings, joined.client.bindings
         stats = proxied.stats

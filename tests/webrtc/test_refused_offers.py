@@ -219,7 +219,7 @@ async def test_sessions_count_within_the_limits_until_they_end() -> None:
         assert error(await proxied.whip.offer(PLAY, offer())) == (503, "the proxy takes no more connections")
         assert len(proxied.origin.requests) == 2
 
-        await proxied.whip.delete(joined.negotiated.location)
+        await proxied.whip.delete(joined.location)
         await proxied.negotiate(PLAY)
 
 
@@ -256,5 +256,5 @@ async def test_when_the_proxy_is_to_end_it_answers_no_more_offers() -> None:
         assert proxied.stats.ended["webrtc", Outcome.SHUTDOWN] == 1
         await joined.client.check()
         assert not drained.called
-        await proxied.whip.delete(joined.negotiated.location)
+        await proxied.whip.delete(joined.location)
         await drained

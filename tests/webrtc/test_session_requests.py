@@ -17,11 +17,11 @@ async def test_delete_ends_a_session_at_the_origin_and_here() -> None:
     async with ProxiedRtc(reactor) as proxied:
         joined = await proxied.join(PUBLISH)
 
-        response = await proxied.whip.delete(joined.negotiated.location)
+        response = await proxied.whip.delete(joined.location)
 
         assert (response.status, response.body) == (200, b"")
         assert proxied.origin.ended == [joined.session]
-        assert (await proxied.origin.asked(2)).target == joined.negotiated.location.encode()
+        assert (await proxied.origin.asked(2)).target == joined.location.encode()
         await proxied.ended("webrtc", Outcome.FINISHED)
         assert await proxied.proxy.balancer.load_webrtc(joined.session.username) is None
         await proxied.join(PUBLISH)
@@ -31,7 +31,7 @@ async def test_delete_ends_a_session_at_the_origin_and_here() -> None:
 async def test_delete_with_a_wrong_token_ends_nothing() -> None:
     async with ProxiedRtc(reactor) as proxied:
         joined = await proxied.join(PUBLISH)
-        wrong = joined.negotiated.location.replace(joined.session.token, "wrong")
+        wrong = joined.location.replace(joined.session.token, "wrong")
 
         status, text = error(await proxied.whip.delete(wrong))
 
@@ -46,7 +46,7 @@ async def test_delete_of_a_session_that_is_over_is_answered_by_its_origin() -> N
     async with ProxiedRtc(reactor) as proxied:
         joined = await proxied.negotiate(PUBLISH)
         for _ in range(2):
-            assert (await proxied.whip.delete(joined.negotiated.location)).status == 200
+            assert (await proxied.whip.delete(joined.location)).status == 200
 
         assert [request.method for request in proxied.origin.requests] == [b"POST", b"DELETE", b"DELETE"]
 
@@ -84,7 +84,7 @@ async def test_delete_goes_to_the_origin_of_the_session_although_its_stream_has_
         assert moved.origin is not joined.origin
 
         async with proxied.second_proxy() as second:
-            assert (await second.whip.delete(joined.negotiated.location)).status == 200
+            assert (await second.whip.delete(joined.location)).status == 200
 
         assert joined.origin.ended == [joined.session]
         assert not moved.origin.ended
@@ -94,7 +94,7 @@ async def test_delete_goes_to_the_origin_of_the_session_although_its_stream_has_
 async def test_a_percent_encoded_location_is_understood() -> None:
     async with ProxiedRtc(reactor) as proxied:
         joined = await proxied.join(PUBLISH)
-        encoded = joined.negotiated.location.replace(":", "%3A")
+        encoded = joined.location.replace(":", "%3A")
 
         await proxied.whip.delete(encoded)
 
@@ -107,7 +107,7 @@ async def test_delete_at_an_origin_that_is_gone_is_told_so() -> None:
         joined = await proxied.negotiate(PUBLISH)
         await proxied.origin.close_api()
 
-        assert error(await proxied.whip.delete(joined.negotiated.location))[0] == 502
+        assert error(await proxied.whip.delete(joined.location))[0] == 502
 
 
 @in_reactor
@@ -116,9 +116,7 @@ async def test_patch_is_not_for_srs() -> None:
         joined = await proxied.join(PUBLISH)
         kind = "Content-Type: application/trickle-ice-sdpfrag"
 
-        status, text = error(
-            await proxied.whip.request("PATCH", joined.negotiated.location, kind, body=b"a=candidate:")
-        )
+        status, text = error(await proxied.whip.request("PATCH", joined.location, kind, body=b"a=candidate:"))
 
         assert (status, text) == (405, "the origin server changes no session")
         request = await proxied.origin.asked(2)
@@ -134,7 +132,7 @@ async def test_patch_is_passed_on_to_an_origin_that_knows_it() -> None:
 
         response = await proxied.whip.request(
             "PATCH",
-            joined.negotiated.location,
+            joined.location,
             "Content-Type: application/trickle-ice-sdpfrag; charset=utf-8",
             'If-Match: "1"',
             body=b"a=candidate:",

@@ -85,7 +85,7 @@ async def test_sessions_that_have_ended_leave_nothing_behind() -> None:
             for number in range(5):
                 joined.client.send(rtp(number))
             await joined.origin.heard(joined.session, 5)
-            await proxied.whip.delete(joined.negotiated.location)
+            await proxied.whip.delete(joined.location)
             await joined.client.close()
 
         await session()
@@ -240,7 +240,7 @@ async def test_a_session_goes_on_after_an_alert_if_its_client_does() -> None:
 async def test_what_a_client_still_sends_does_not_begin_a_deleted_session_again() -> None:
     async with ProxiedRtc(reactor) as proxied:
         joined, other = await proxied.join(PUBLISH), await proxied.join(PLAY)
-        await proxied.whip.delete(joined.negotiated.location)
+        await proxied.whip.delete(joined.location)
         answers = len(joined.client.bindings)
         joined.client.send_check(use_candidate=True)
         joined.client.send(rtp(1))
