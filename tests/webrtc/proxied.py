@@ -129,6 +129,11 @@ class ProxiedRtc(ProxiedOrigins):
         """Wait until so many datagrams of no session were dropped for this."""
         await self.until(lambda: self.strays(why) >= times, f"{times} x {why.value}")
 
+    async def accepted(self, connections: int = 1) -> None:
+        """Wait until the proxy has so many connections for media over TCP."""
+        clients = self.proxy.webrtc_server._tcp._clients
+        await self.until(lambda: len(clients) == connections, f"{connections} connections")
+
     async def negotiate(self, target: str = PUBLISH, *fields: str) -> Joined:
         """A client whose offer was answered, and that has sent nothing to the address in the answer."""
         negotiated = await self.whip.negotiate(target, *fields)

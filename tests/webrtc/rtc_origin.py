@@ -117,6 +117,10 @@ class FakeRtcOrigin(RtcApi):
         """From now on datagrams are refused."""
         await maybeDeferred(self._udp_listening.stopListening)
 
+    async def close_tcp(self) -> None:
+        """From now on connections for media are refused."""
+        await maybeDeferred(self._tcp_listening.stopListening)
+
     async def restart(self) -> None:
         """Come back on the same ports without any session, and without their telling anyone."""
         await self.close_udp()
