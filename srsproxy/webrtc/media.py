@@ -84,8 +84,8 @@ class Media:
             if path is None:
                 self._stray(Stray.UNKNOWN_ADDRESS)
             else:
-                _carrier(path.flow).goodbye(data)
                 path.flow.send(data)
+                self._sessions.goodbye(_carrier(path.flow).session)
             return
         try:
             message = parse(data)
@@ -156,21 +156,21 @@ class Media:
         if data[0] in STUN_BYTES:
             carrier.answered(data)
         else:
-            carrier.goodbye(data)
             if flow.path is not None:
                 flow.send_to(flow.path, data)
+            self._sessions.goodbye(carrier.session)
 
 
 class _UdpCarrier:
     """The flow of one session, and the paths of its client (Carrier)."""
 
-    __slots__ = ("_asked", "_carriers", "_clock", "_contention", "_session", "traffic")
+    __slots__ = ("_asked", "_carriers", "_clock", "_contention", "session", "traffic")
 
     def __init__(
         self, clock: IReactorTime, session: MediaSession, flow: Flow, carriers: dict[str, _UdpCarrier]
     ) -> None:
         self._clock = clock
-        self._session = session
+        self.session = session
         self.traffic = flow
         self._carriers = carriers
         # Paths by the transaction ids of what was asked from there.
@@ -183,7 +183,7 @@ class _UdpCarrier:
             self._contention.cancel()
             self._contention = None
         self._asked.clear()
-        del self._carriers[self._session.username]
+        del self._carriers[self.session.username]
         self.traffic.owner = None
         self.traffic.close(forgotten=forgotten)
 
@@ -209,11 +209,6 @@ class _UdpCarrier:
         path = self._asked.pop(bytes(data[_TRANSACTION_ID]), None) or self.traffic.path
         if path is not None and path.flow is self.traffic:
             self.traffic.send_to(path, data)
-
-    def goodbye(self, data: memoryview) -> None:
-        """A peer has sent something else of note."""
-        if data and data[0] == _DTLS_ALERT:
-            self._session.leaving = True
 
     def _new_path(self, address: Address) -> Path:
         """Where the client comes from now. If it has too many such places, the oldest one is forgotten."""

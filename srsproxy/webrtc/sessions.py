@@ -35,6 +35,9 @@ _TICKS_PER_ROUND: Final = 50
 _KEEPS_PER_LIFETIME: Final = 3
 """How often the record of a running session is renewed in the balancer within its lifetime."""
 
+_FAREWELL: Final = 1.0
+"""Seconds after a goodbye in which the client says no more if that is what it was."""
+
 _OVER_FOR: Final = 35.0
 """Seconds in which what a client still sends for a session that is over does not begin it again. By then clients have
 noticed: they give up after 30 s without an answer (RFC 7675, section 5.1)."""
@@ -273,6 +276,13 @@ class Sessions:
         """End a session by an error."""
         self.end(session, outcome_of(error), error)
 
+    def goodbye(self, session: MediaSession) -> None:
+        """A peer of the session has said that it leaves. The session ends as soon as the client is silent."""
+        if not session.leaving:
+            session.leaving = True
+            self._count(session, self._clock.seconds())
+            self._clock.callLater(_FAREWELL, self._look_at, session)
+
     def drain(self) -> Deferred[None]:
         """Let no more begin; fires when the last one has ended. Those whose client has not come end now."""
         self._draining = True
@@ -309,11 +319,9 @@ class Sessions:
             self._round = list(self._sessions.values())
             self._share = math.ceil(len(self._round) / _TICKS_PER_ROUND)
             self._learn_starts()
-        now = self._clock.seconds()
         these, self._round = self._round[-self._share :], self._round[: -self._share]
         for session in these:
-            if session.record.outcome is None:
-                self._look_at(session, now)
+            self._look_at(session)
 
     def _learn_starts(self) -> None:
         """Ask which start of each origin is registered."""
@@ -323,12 +331,21 @@ class Sessions:
 
         _told("look for restarted origins", self._shared.balancer.origins().addCallback(learn))
 
-    def _look_at(self, session: MediaSession, now: float) -> None:
+    def _count(self, session: MediaSession, now: float) -> tuple[bool, bool, bool]:
+        """As :meth:`MediaSession.count`."""
         heard, answered, refused = session.count()
         if heard:
             session.heard_at = now
         if answered:
             session.answered_at = now
+        return heard, answered, refused
+
+    def _look_at(self, session: MediaSession) -> None:
+        """End a session whose time has come."""
+        if session.record.outcome is not None:
+            return
+        now = self._clock.seconds()
+        heard, answered, refused = self._count(session, now)
         settings, origin = self._shared.settings, session.origin
         idle = settings.webrtc_idle_timeout
         if session.leaving and not heard:
@@ -346,7 +363,8 @@ class Sessions:
             self.fail(session, OriginLost(f"{origin.id}: does not listen for media any more"))
         elif not answered and self._starts.get(origin.server, origin.id) != origin.id:
             self.fail(session, OriginLost(f"{origin.id}: was restarted"))
-        elif now - session.kept_at >= self._keep_after:
+        elif not heard or now - session.kept_at >= self._keep_after:
+            # Of a silent client, another proxy may know that it has left.
             session.kept_at = now
             _told("renew the record of a session", Deferred.fromCoroutine(self._keep(session, heard)))
 

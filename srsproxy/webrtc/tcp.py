@@ -98,11 +98,23 @@ class TcpClient(Client):
 
     transport: IStreamConnection
 
-    def __init__(self, shared: Shared, sessions: Sessions, locator: Locator, gone: Callable[[TcpClient], None]) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        sessions: Sessions,
+        locator: Locator,
+        connected: set[str],
+        gone: Callable[[TcpClient], None],
+    ) -> None:
+        """
+        :param connected: names of the sessions that have a connection.
+        """
         self._shared = shared
         self._sessions = sessions
         self._locator = locator
+        self._connected = connected
         self._gone = gone
+        self._name: str | None = None
         self._buffer = b""
         self._seeking: Deferred[None] | None = None
         self._session: MediaSession | None = None
@@ -180,6 +192,12 @@ class TcpClient(Client):
             session = found
         elif not verify_integrity(frame, request, session.negotiated.ice_pwd):
             raise _Stray("the STUN request has not the integrity of its session")
+        if session.username in self._connected:
+            # A browser tries as many as it has addresses, and uses one. SRS gets confused by another, and its process
+            # may even end when two of one session end together.
+            raise _Stray("the session has a connection already")
+        self._name = session.username
+        self._connected.add(self._name)
         settings = self._shared.settings
         endpoint = tcp_endpoint(session.origin)
         if endpoint is None:
@@ -249,6 +267,9 @@ class TcpClient(Client):
         seeking, self._seeking = self._seeking, None
         if seeking is not None:
             seeking.cancel()
+        name, self._name = self._name, None
+        if name is not None:
+            self._connected.discard(name)
         self._past = self.traffic
         for half in (self._inward, self._outward):
             if half is not None:
@@ -302,6 +323,7 @@ class TcpServer(ClientFactory[TcpClient]):
         self._shared = shared
         self._sessions = sessions
         self._locator = locator
+        self._connected: set[str] = set()
 
     def new_client(self) -> TcpClient:
-        return TcpClient(self._shared, self._sessions, self._locator, self.gone)
+        return TcpClient(self._shared, self._sessions, self._locator, self._connected, self.gone)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from twisted.internet import reactor
 
 from tests.asynchronous import in_reactor
@@ -36,20 +38,23 @@ def plays(seen: dict[str, Any]) -> bool:
     return bool(picture and seen["samples"] >= 24_000)
 
 
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
 @in_reactor
-async def test_what_a_page_publishes_is_played_until_it_deletes_the_sessions(tmp_path: Path) -> None:
-    async with srsproxy(reactor, tmp_path) as proxy:
+async def test_what_a_page_publishes_is_played_until_it_deletes_the_sessions(tmp_path: Path, transport: str) -> None:
+    async with srsproxy(reactor, tmp_path, PROXY_WEBRTC_TCP_SERVER="127.0.0.1:0") as proxy:
         _, system_port = await ports_of(proxy)
         register = f"http://127.0.0.1:{system_port}/api/v1/srs/register"
-        async with AiortcOrigin(reactor, "a", register) as origin:
+        async with AiortcOrigin(reactor, "a", register, transport=transport) as origin:
             await proxy.read("origin registered: a")
             async with shown(reactor, tmp_path, "webrtc.html", **await page_query(proxy)) as page:
                 await page.reported("playing", plays)
                 for kind, action in ACTIONS.items():
                     accepted = await reported(page, "accepted", kind)
                     assert (accepted["status"], accepted["type"]) == (201, "application/sdp")
-                    # Media has no other way than through the proxy.
-                    assert f" {origin.rtc_port} typ host" not in accepted["body"]
+                    # Media has no other way than this one through the proxy.
+                    candidates = re.findall("a=candidate:.*", accepted["body"])
+                    assert all(f" {transport} " in candidate for candidate in candidates)
+                    assert not any(f" {origin.rtc_port} typ " in candidate for candidate in candidates)
                     assert (await reported(page, "deleted", kind))["status"] == 200
                     begun = await origin.told("session", action=action, stream="live/camera")
                     await origin.told("ended", session=begun["session"], why="deleted")

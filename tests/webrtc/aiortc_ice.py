@@ -1,4 +1,4 @@
-"""ICE as SRS does it, for aiortc: a lite agent (RFC 8445, section 2.5), and one UDP port for all sessions.
+"""ICE as SRS does it, for aiortc: a lite agent (RFC 8445, section 2.5), and one UDP or TCP port for all sessions.
 
 aiortc has a full ICE agent with a socket of its own per session. What stands for an SRS origin must not have that: a
 proxy relays to the one port that the origin announces, and the origin must never find another way to the client.
@@ -10,12 +10,14 @@ import asyncio
 import re
 import secrets
 import string
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 from aioice import Candidate, Connection, stun
 from aiortc import RTCPeerConnection
 
 Address: TypeAlias = tuple[str, int]
+
+Transport: TypeAlias = Literal["udp", "tcp"]
 
 _STUN_FIRST_BYTES: Final = (0, 1)
 """Of requests and responses that belong to ICE (RFC 7983)."""
@@ -29,30 +31,51 @@ def random_string(length: int) -> str:
 
 
 class SharedPort(asyncio.DatagramProtocol):
-    """The UDP port of all sessions.
+    """The port of all sessions, over UDP, or over TCP in frames (RFC 4571).
 
-    A datagram belongs to the session of its source address; a STUN request of an address that has none yet belongs to
+    A packet belongs to the session of its source address; a STUN request of an address that has none yet belongs to
     the session that its USERNAME names.
+
+    :ivar transport: which of the two.
+    :ivar address: where it listens.
     """
+
+    transport: Transport = "udp"
+    address: Address
 
     def __init__(self) -> None:
         self._by_ufrag: dict[str, LiteAgent] = {}
         self._by_address: dict[Address, LiteAgent] = {}
+        self._connections: dict[Address, asyncio.StreamWriter] = {}
 
     @classmethod
-    async def bind(cls, host: str, port: int) -> SharedPort:
+    async def bind(cls, host: str, port: int, transport: Transport) -> SharedPort:
         """Listen there; port 0 is any that is free."""
-        _, protocol = await asyncio.get_running_loop().create_datagram_endpoint(cls, local_addr=(host, port))
-        return protocol
+        if transport == "udp":
+            _, protocol = await asyncio.get_running_loop().create_datagram_endpoint(cls, local_addr=(host, port))
+            return protocol
+        shared = cls()
+        shared.transport = transport
+        server = await asyncio.start_server(shared._connected, host, port)
+        shared.address = server.sockets[0].getsockname()
+        return shared
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.DatagramTransport", transport)
+        self._datagrams = cast("asyncio.DatagramTransport", transport)
+        self.address = transport.get_extra_info("sockname")
 
-    @property
-    def address(self) -> Address:
-        """Where it listens."""
-        host, port = self._transport.get_extra_info("sockname")
-        return str(host), int(port)
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        address: Address = writer.get_extra_info("peername")
+        self._connections[address] = writer
+        try:
+            while True:
+                length = int.from_bytes(await reader.readexactly(2))
+                self.datagram_received(await reader.readexactly(length), address)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return  # the client has gone
+        finally:
+            del self._connections[address]
+            writer.close()
 
     def add(self, agent: LiteAgent) -> None:
         """Take what is for this agent from now on."""
@@ -68,8 +91,11 @@ class SharedPort(asyncio.DatagramProtocol):
         return ufrag in self._by_ufrag
 
     def send(self, data: bytes, address: Address) -> None:
-        """Send one datagram."""
-        self._transport.sendto(data, address)
+        """Send one packet, unless the connection has gone."""
+        if self.transport == "udp":
+            self._datagrams.sendto(data, address)
+        elif address in self._connections:
+            self._connections[address].write(len(data).to_bytes(2) + data)
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         address: Address = (addr[0], addr[1])
@@ -141,7 +167,10 @@ class LiteAgent(Connection):
 
     async def gather_candidates(self) -> None:
         host, port = self._port.address
-        self._candidates = [Candidate("0", 1, "udp", 2130706431, host, port, "host", generation=0)]
+        transport = self._port.transport
+        self._candidates = [Candidate("0", 1, transport, 2130706431, host, port, "host", generation=0)]
+        if transport == "tcp":
+            self._candidates[0].tcptype = "passive"
         self._port.add(self)
 
     async def add_remote_candidate(self, remote_candidate: Candidate | None) -> None:

@@ -46,7 +46,7 @@ from av.frame import Frame
 from av.packet import Packet
 
 from tests.webrtc.aiortc_http import Request, Response, fetch, serve
-from tests.webrtc.aiortc_ice import LiteAgent, SharedPort, random_string
+from tests.webrtc.aiortc_ice import LiteAgent, SharedPort, Transport, random_string
 
 Action: TypeAlias = Literal["publish", "play"]
 
@@ -67,7 +67,7 @@ CORS: Final = {
     "access-control-allow-headers": "origin,range,accept-encoding,referer,Cache-Control,X-Proxy-Authorization,"
     "X-Requested-With,Content-Type",
 }
-"""What SRS adds for browsers. It does not let them read the Location."""
+"""What an origin adds for browsers. SRS has `*` everywhere; this one is stricter, and lets no page read the Location."""
 
 HEARTBEAT_INTERVAL: Final = 0.5
 """Seconds. SRS's ten would be too long for a test to wait until a new proxy knows its origins."""
@@ -289,16 +289,16 @@ class Origin:
     async def send_heartbeats(self, url: str, api: int, rtc: int) -> None:
         """Register again and again, whether someone listens or not."""
         heartbeat: dict[str, Any] = {"device_id": self.identity["server"], "ip": HOST, **self.identity}
-        heartbeat |= {"api": [f"{HOST}:{api}"], "rtc": [f"udp://{HOST}:{rtc}"]}
+        heartbeat |= {"api": [f"{HOST}:{api}"], "rtc": [f"{self._port.transport}://{HOST}:{rtc}"]}
         while True:
             with contextlib.suppress(OSError, http.client.HTTPException):
                 await fetch("POST", url, json.dumps(heartbeat), "application/json")
             await asyncio.sleep(HEARTBEAT_INTERVAL)
 
 
-async def run(name: str, register: str | None, api_port: int, rtc_port: int) -> None:
+async def run(name: str, register: str | None, api_port: int, rtc_port: int, transport: Transport) -> None:
     """Be an origin until the process ends."""
-    port = await SharedPort.bind(HOST, rtc_port)
+    port = await SharedPort.bind(HOST, rtc_port, transport)
     origin = Origin(name, port)
     server = await serve(HOST, api_port, origin.respond)
     api, (_, rtc) = server.sockets[0].getsockname()[1], port.address
@@ -314,9 +314,10 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="its server id")
     parser.add_argument("--register", metavar="URL", help="where heartbeats go to")
     parser.add_argument("--api-port", type=int, default=0, help="port of the HTTP API; any that is free by default")
-    parser.add_argument("--rtc-port", type=int, default=0, help="UDP port; any that is free by default")
+    parser.add_argument("--rtc-port", type=int, default=0, help="port of media; any that is free by default")
+    parser.add_argument("--transport", choices=("udp", "tcp"), default="udp", help="what media goes over")
     options = parser.parse_args()
-    asyncio.run(run(options.name, options.register, options.api_port, options.rtc_port))
+    asyncio.run(run(options.name, options.register, options.api_port, options.rtc_port, options.transport))
 
 
 if __name__ == "__main__":

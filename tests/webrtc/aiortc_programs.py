@@ -46,12 +46,12 @@ class AiortcOrigin(Telling):
     """An origin of WebRTC; see :mod:`tests.webrtc.aiortc_origin`.
 
     :ivar api_port: where it takes HTTP.
-    :ivar rtc_port: where it takes UDP.
+    :ivar rtc_port: where it takes media.
     """
 
-    def __init__(self, reactor: Any, name: str, register: str | None = None) -> None:
+    def __init__(self, reactor: Any, name: str, register: str | None = None, *, transport: str = "udp") -> None:
         options = ("--register", register) if register is not None else ()
-        super().__init__(reactor, "aiortc_origin", "--name", name, *options)
+        super().__init__(reactor, "aiortc_origin", "--name", name, "--transport", transport, *options)
 
     async def __aenter__(self) -> Self:
         self.start()
