@@ -1,13 +1,13 @@
-"""PROVISIONAL (lead): the data-plane helper overwrites this file. The data plane of datagrams: one socket that all clients send to, and for each session one towards its origin.
+"""The data plane of datagrams: one socket that all clients send to, and per session one that is connected to its origin.
 
-It knows no protocol. A datagram from a client's known address goes to the origin of its flow, and one from an origin to
-the address that its flow has selected, in one receive, one look-up and one send out of one shared buffer. Only those
-whose first byte the receiver wants to inspect, and those from unknown addresses, are shown to the receiver instead,
-which may pass them on.
+It knows no protocol. A datagram from a known address of a client goes to the origin of its flow, and one from an origin
+to the address that its flow has selected: one receive, one look-up and one send, out of one buffer that all share. Only
+those whose first byte the receiver wants to inspect, and those from unknown addresses, are shown to the receiver
+instead, which may send them on.
 
-Measured: the clients' socket is drained, up to a limit, but each origin's is read once per event. That a socket has
-nothing more costs a quarter of relaying a datagram to find out; many datagrams share that at the busy socket, but every
-one of many sockets would pay it.
+Measured: the clients' socket is drained, up to a limit, but an origin's is read once per event. To be told that there
+is no more costs a quarter of relaying a datagram; many share that at the one busy socket, but at many sockets each would
+pay it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import errno
 import os
 import select
 import socket
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from twisted.internet.error import CannotListenError
@@ -26,29 +27,59 @@ from twisted.logger import Logger
 from srsproxy.relay.private_epoll import PrivateEpoll
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
     from srsproxy.relay.private_epoll import Reactor
 
 _log = Logger()
 
 Address = tuple[str, int] | tuple[str, int, int, int]
+"""A client's address as the listening socket gives it. On ``::``, an IPv4 client has one such as
+``("::ffff:192.0.2.1", 1024, 0, 0)``."""
 
 MAX_DATAGRAM: Final = 64 * 1024
+"""Bytes; more than UDP can carry, so that nothing is cut."""
+
 LISTENER_BUFFER: Final = 8 * 1024 * 1024
+"""Bytes asked for both buffers of the clients' socket. With the kernel's own overhead they hold 7,000 datagrams of
+1,200 bytes, or 140 ms at 50,000 a second."""
+
 ORIGIN_BUFFER: Final = 1024 * 1024
+"""Bytes asked for the receive buffer of an origin's socket: 900 datagrams of 1,200 bytes, so that the key frame of a 4K
+stream, which comes all at once, finds room. The kernel's usual default holds 90, less than a key frame of HD."""
+
 CLIENT_BATCH: Final = 64
+"""Datagrams taken at once from the clients' socket: as many as from the origins' sockets in one batch of events."""
+
+ORIGIN_MEMORY: Final = 35.0
+"""Seconds after which SRS has forgotten a WebRTC session that fell silent: its ``stun_timeout``, and 5 s until it
+looks."""
+
+MAX_QUARANTINED: Final = 1024
+"""Sockets of closed flows kept at the most, each of them a descriptor: 29 flows closed a second in the long run."""
+
+# asm-generic/socket.h; Python has no names for them. With CAP_NET_ADMIN they go beyond net.core.wmem_max and rmem_max.
 _SO_SNDBUFFORCE: Final = 32
 _SO_RCVBUFFORCE: Final = 33
 
 
 class DatagramReceiver(Protocol):
+    """Decides about what is not simply relayed. ``data`` is valid during the call only, for the next datagram takes its
+    place. What a call raises is logged, and costs that datagram only."""
+
     def client_datagram(self, data: memoryview, address: Address, path: Path | None) -> None:
-        """A client's datagram that begins with an inspected byte, or that comes from an address without a path."""
+        """A client's datagram from an address that has no path, or with an inspected first byte."""
 
     def origin_datagram(self, data: memoryview, flow: Flow) -> None:
-        """An origin's datagram that begins with an inspected byte."""
+        """An origin's datagram with an inspected first byte."""
 
 
 class Path:
+    """An address whose datagrams belong to a flow; :meth:`Flow.add_path` makes one.
+
+    :ivar packets: datagrams that have come from there, whatever became of them.
+    """
+
     __slots__ = ("address", "flow", "packets")
 
     def __init__(self, address: Address, flow: Flow) -> None:
@@ -58,8 +89,31 @@ class Path:
 
 
 class Flow:
-    __slots__ = ("_path", "_paths", "_relay", "_socket", "owner", "received_bytes", "received_drops",
-        "received_packets", "refusals", "sent_bytes", "sent_drops", "sent_packets")
+    """The datagrams of one session; :meth:`DatagramRelay.open_flow` makes one. No method raises ``OSError``: what the
+    kernel does not take, for whatever reason, is counted as a drop.
+
+    :ivar owner: for the receiver's own use; forgotten when the flow is closed.
+    :ivar received_packets: datagrams sent to the origin, of :attr:`received_bytes` in all.
+    :ivar received_drops: datagrams for the origin that the kernel did not take.
+    :ivar sent_packets: datagrams sent to the client, of :attr:`sent_bytes` in all.
+    :ivar sent_drops: datagrams for the client that the kernel did not take, or for which there was no path.
+    :ivar refusals: how often the network has told that the origin's address takes nothing.
+    """
+
+    __slots__ = (
+        "_path",
+        "_paths",
+        "_relay",
+        "_socket",
+        "owner",
+        "received_bytes",
+        "received_drops",
+        "received_packets",
+        "refusals",
+        "sent_bytes",
+        "sent_drops",
+        "sent_packets",
+    )
 
     def __init__(self, relay: DatagramRelay, connected: socket.socket) -> None:
         self._relay = relay
@@ -76,47 +130,107 @@ class Flow:
         self.refusals = 0
 
     @property
-    def path(self): return self._path
+    def path(self) -> Path | None:
+        """The return path, which the origin's datagrams take; without one they are dropped."""
+        return self._path
+
     @property
-    def paths(self): return self._paths
-    def remove_path(self, path):
-        if path in self._paths:
-            self._paths.remove(path)
-            if self._relay.paths.get(path.address) is path: del self._relay.paths[path.address]
-            if self._path is path: self._path = None
-    def send_to(self, path, data): self._deliver(path, data)
-    def close(self, forgotten=False):
-        s, self._socket = self._socket, None
-        if s is not None:
-            for p in list(self._paths): self.remove_path(p)
-            self._relay._flows.pop(s.fileno(), None)
-            s.close()
+    def paths(self) -> tuple[Path, ...]:
+        """All paths, in the order in which they were added."""
+        return tuple(self._paths)
+
     def add_path(self, address: Address) -> Path:
-        old = self._relay.paths.get(address)
-        if old is not None:
-            if old.flow is self: return old
-            old.flow.remove_path(old)
-        path = Path(address, self)
+        """Let what comes from this address belong to this flow. If it belonged to another, that one loses the path, and
+        has no return path any more if this was it.
+
+        :returns: the new path, not selected; or the one there is, if the address belongs to this flow already.
+        :raises ValueError: the flow is closed.
+        """
+        if self._socket is None:
+            raise ValueError("a closed flow has no paths")
+        routes = self._relay.routes
+        path = routes.get(address)
+        if path is not None:
+            if path.flow is self:
+                return path
+            path.flow.remove_path(path)
+        path = routes[address] = Path(address, self)
         self._paths.append(path)
-        self._relay.paths[address] = path
         return path
 
+    def remove_path(self, path: Path) -> None:
+        """Let the path's address be unknown. A path that this flow does not have, or no longer, is none to remove."""
+        if path not in self._paths:
+            return
+        self._paths.remove(path)
+        del self._relay.routes[path.address]
+        if self._path is path:
+            self._path = None
+
     def select(self, path: Path | None) -> None:
+        """Make this the return path.
+
+        :raises ValueError: the flow does not have it, or no longer.
+        """
+        if path is not None and path not in self._paths:
+            raise ValueError("a path of this flow is needed")
         self._path = path
 
     def send(self, data: bytes | memoryview) -> None:
+        """Send a datagram to the origin; after :meth:`close` it is dropped."""
         if self._socket is None:
             self.received_drops += 1
             return
         try:
             self._socket.send(data)
         except OSError as error:
+            # Of an ICMP error that answered an earlier datagram the kernel tells instead of sending this one.
+            self.refusals += isinstance(error, ConnectionRefusedError)
             self.received_drops += 1
-            if isinstance(error, ConnectionRefusedError):
-                self.refusals += 1
+        else:
+            self.received_packets += 1
+            self.received_bytes += len(data)
+
+    def send_to(self, path: Path, data: bytes | memoryview) -> None:
+        """Send a datagram to the client; it is dropped if the flow does not have the path, or no longer, because then
+        the address may be another client's."""
+        self._deliver(path if path in self._paths else None, data)
+
+    def close(self, forgotten: bool = False) -> None:
+        """Relay nothing any more. The origin may take datagrams from the same port for this session's until it has
+        forgotten the session, so the port stays taken for that time.
+
+        :param forgotten: the origin has forgotten the session already.
+        """
+        connected, self._socket = self._socket, None
+        if connected is None:
             return
-        self.received_packets += 1
-        self.received_bytes += len(data)
+        for path in self._paths:
+            del self._relay.routes[path.address]
+        self._paths.clear()
+        self._path = None
+        self.owner = None
+        # Nor does it know a port that it has not had anything from.
+        self._relay.retire(connected, forgotten or not self.received_packets)
+
+    def pull(self) -> None:
+        """Relay one datagram from the origin, if there is one."""
+        if self._socket is None:
+            return
+        relay = self._relay
+        try:
+            size = self._socket.recv_into(relay.octets)
+        except BlockingIOError:
+            # The event was of a closed socket of the same number, or the datagram's checksum is wrong.
+            return
+        except OSError:
+            # An ICMP error; it has been told now, so that it does not keep the socket ready.
+            self.refusals += 1
+            return
+        if size and relay.octets[0] in relay.inspected:
+            relay.receiver.origin_datagram(relay.view[:size], self)
+        else:
+            self._deliver(self._path, relay.view[:size])
 
     def _deliver(self, path: Path | None, data: bytes | memoryview) -> None:
         if path is None:
@@ -126,71 +240,135 @@ class Flow:
             self._relay.transmit(data, path.address)
         except OSError:
             self.sent_drops += 1
-            return
-        self.sent_packets += 1
-        self.sent_bytes += len(data)
-
-    def pull(self) -> None:
-        relay = self._relay
-        try:
-            size = self._socket.recv_into(relay.octets)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.refusals += 1
-            return
-        if size and relay.octets[0] in relay.inspected:
-            relay.receiver.origin_datagram(relay.view[:size], self)
         else:
-            self._deliver(self._path, relay.view[:size])
+            self.sent_packets += 1
+            self.sent_bytes += len(data)
 
 
 class DatagramRelay(PrivateEpoll):
-    def __init__(self, reactor: Reactor, receiver: DatagramReceiver, inspected: frozenset[int]) -> None:
+    """Relays datagrams between clients and origins, see the module's text. What it shows is for its flows, save
+    :meth:`listen`, :meth:`open_flow` and :meth:`close`."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        receiver: DatagramReceiver,
+        inspected: frozenset[int],
+        quarantine: float = ORIGIN_MEMORY,
+    ) -> None:
+        """
+        :param inspected: first bytes of the datagrams that the receiver is shown; an empty datagram has none.
+        :param quarantine: seconds after which origins have forgotten a session.
+        """
         super().__init__(reactor)
+        self._quarantine = _Quarantine(reactor, quarantine)
+        self._listener: socket.socket | None = None
+        self._listener_number = -1
+        self._flows: dict[int, Flow] = {}
+        self._closed = False
         self.receiver = receiver
         self.inspected = inspected
         self.octets = bytearray(MAX_DATAGRAM)
         self.view = memoryview(self.octets)
-        self.paths: dict[Address, Path] = {}
-        self._flows: dict[int, Flow] = {}
+        self.routes: dict[Address, Path] = {}
+        self.transmit: Callable[[bytes | memoryview, Address], int] = _not_listening
 
     def listen(self, interface: str, port: int) -> int:
-        s = self._listener = socket.socket(socket.AF_INET6 if ":" in interface else socket.AF_INET, socket.SOCK_DGRAM)
-        s.setblocking(False)
-        s.setsockopt(1, 33, LISTENER_BUFFER)
-        s.setsockopt(1, 32, LISTENER_BUFFER)
-        s.bind((interface, port))
-        self.transmit = s.sendto
-        self._open().register(s.fileno(), select.EPOLLIN)
-        self._fd = s.fileno()
-        return s.getsockname()[1]
+        """Take clients' datagrams that come to this address, an IP literal; can be called once.
 
-    def open_flow(self, host, port):
-        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        s.setblocking(False)
-        s.setsockopt(1, 33, ORIGIN_BUFFER)
-        s.connect((host, port))
-        f = self._flows[s.fileno()] = Flow(self, s)
-        self._open().register(s.fileno(), select.EPOLLIN)
-        return f
+        :returns: the port, which the system chooses for 0.
+        :raises CannotListenError: it is taken, or not an address of this machine.
+        """
+        try:
+            listener = _open_socket(interface, port, socket.socket.bind)
+        except OSError as error:
+            raise CannotListenError(interface, port, error) from error
+        received = _enlarge(listener, socket.SO_RCVBUF, _SO_RCVBUFFORCE, LISTENER_BUFFER)
+        sent = _enlarge(listener, socket.SO_SNDBUF, _SO_SNDBUFFORCE, LISTENER_BUFFER)
+        if min(received, sent) < LISTENER_BUFFER:
+            _log.info(
+                "UDP buffers of {received} and {sent} bytes instead of {asked} will lose datagrams under load:"
+                " raise net.core.rmem_max and net.core.wmem_max (sysctl)",
+                received=received,
+                sent=sent,
+                asked=LISTENER_BUFFER,
+            )
+        self._listener = listener
+        self._listener_number = listener.fileno()
+        self.transmit = listener.sendto
+        self._open().register(listener, select.EPOLLIN)
+        bound: int = listener.getsockname()[1]
+        return bound
+
+    def open_flow(self, host: str, port: int) -> Flow:
+        """A flow to the origin at this address, an IP literal, without any path yet.
+
+        :raises OSError: there is no route, no descriptor or no port left, or the relay is closed.
+        """
+        if self._closed:
+            raise OSError(errno.ESHUTDOWN, os.strerror(errno.ESHUTDOWN))
+        while True:
+            try:
+                connected = _open_socket(host, port, socket.socket.connect)
+                break
+            except OSError as error:
+                # Rather risk that an origin mixes up sessions than refuse one.
+                exhausted = error.errno in (errno.EMFILE, errno.ENFILE, errno.EAGAIN)
+                if not exhausted or not self._quarantine.release_oldest():
+                    raise
+        _enlarge(connected, socket.SO_RCVBUF, _SO_RCVBUFFORCE, ORIGIN_BUFFER)
+        self._open().register(connected, select.EPOLLIN)
+        flow = self._flows[connected.fileno()] = Flow(self, connected)
+        return flow
+
+    def retire(self, connected: socket.socket, forgotten: bool) -> None:
+        """The socket's flow is closed."""
+        del self._flows[connected.fileno()]
+        if self._epoll is not None:
+            self._epoll.unregister(connected)
+        if forgotten or self._closed:
+            connected.close()
+        else:
+            self._quarantine.add(connected)
+
+    def close(self) -> None:
+        """Close all flows and stop listening, for good."""
+        self._closed = True
+        super().close()
+        for flow in list(self._flows.values()):
+            flow.close()
+        self._quarantine.close()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener_number = -1
+
+    # --- PrivateEpoll
 
     def _serve(self, fd: int, event: int) -> None:
         flow = self._flows.get(fd)
         if flow is not None:
             flow.pull()
-        elif fd == self._fd:
-            self._drain()
+        elif fd == self._listener_number and self._listener is not None:
+            self._pull_clients(self._listener)
 
-    def _drain(self):
-        octets, view, inspected, paths = self.octets, self.view, self.inspected, self.paths
-        receive = self._listener.recvfrom_into
+    def _break_off(self, fd: int) -> None:
+        """The receiver failed at one datagram, which is gone; it may do better with the next."""
+
+    def _pull_clients(self, listener: socket.socket) -> None:
+        receive, octets, view, inspected, routes = (
+            listener.recvfrom_into,
+            self.octets,
+            self.view,
+            self.inspected,
+            self.routes,
+        )
         for _ in range(CLIENT_BATCH):
             try:
                 size, address = receive(octets)
             except OSError:
+                # There is no more, or the receiver has closed the relay.
                 return
-            path = paths.get(address)
+            path = routes.get(address)
             if path is not None:
                 path.packets += 1
                 if not size or octets[0] not in inspected:
@@ -199,11 +377,84 @@ class DatagramRelay(PrivateEpoll):
             self.receiver.client_datagram(view[:size], address, path)
         self._served += CLIENT_BATCH
 
-    def _break_off(self, fd: int) -> None:
-        pass
 
-    def close(self):
-        for f in list(self._flows.values()): f.close()
-        l = getattr(self, "_listener", None)
-        if l is not None: l.close()
-        super().close()
+class _Quarantine:
+    """Holds the ports of closed flows. Their sockets stay connected, but nobody reads them and their buffers are the
+    smallest: so what the origin goes on sending is dropped without further ado, whereas the datagrams to a port where
+    nobody is connected to the origin would each be answered with an ICMP error."""
+
+    def __init__(self, clock: IReactorTime, span: float) -> None:
+        self._clock = clock
+        self._span = span
+        self._kept: deque[tuple[float, socket.socket]] = deque()
+        self._release_call: IDelayedCall | None = None
+
+    def add(self, connected: socket.socket) -> None:
+        """Keep the socket for the span; if there are too many, the oldest one goes."""
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+        # What it still holds is held no longer than it takes to read; there is hardly room for more now.
+        with contextlib.suppress(OSError):
+            while connected.recv(1) is not None:
+                pass
+        if len(self._kept) == MAX_QUARANTINED:
+            self.release_oldest()
+        self._kept.append((self._clock.seconds() + self._span, connected))
+        if self._release_call is None:
+            self._release_call = self._clock.callLater(self._span, self._release)
+
+    def release_oldest(self) -> bool:
+        """Free a port before its time; ``False`` if there is none."""
+        if not self._kept:
+            return False
+        self._kept.popleft()[1].close()
+        return True
+
+    def close(self) -> None:
+        """Free all."""
+        while self.release_oldest():
+            pass
+        if self._release_call is not None:
+            self._release_call.cancel()
+            self._release_call = None
+
+    def _release(self) -> None:
+        self._release_call = None
+        now = self._clock.seconds()
+        while self._kept and self._kept[0][0] <= now:
+            self.release_oldest()
+        if self._kept:
+            self._release_call = self._clock.callLater(self._kept[0][0] - now, self._release)
+
+
+def _not_listening(data: bytes | memoryview, address: Address) -> int:
+    raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+
+
+def _open_socket(host: str, port: int, attach: Callable[[socket.socket, Any], None]) -> socket.socket:
+    """A socket that ``attach`` has bound or connected to the address.
+
+    :raises OSError: it cannot be; or ``host`` is no IP literal.
+    """
+    numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=numeric)[0]
+    opened = socket.socket(family, kind)
+    try:
+        opened.setblocking(False)
+        attach(opened, address)
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
+def _enlarge(sock: socket.socket, option: int, forced_option: int, size: int) -> int:
+    """Ask for a buffer of ``size`` bytes.
+
+    :returns: the bytes that the kernel gives.
+    """
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, forced_option, size)
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, option, size)
+    # The kernel makes, and tells, it twice as large for its own overhead.
+    return sock.getsockopt(socket.SOL_SOCKET, option) // 2
