@@ -67,7 +67,7 @@ CORS: Final = {
     "access-control-allow-headers": "origin,range,accept-encoding,referer,Cache-Control,X-Proxy-Authorization,"
     "X-Requested-With,Content-Type",
 }
-"""What an origin adds for browsers. SRS has `*` everywhere; this one is stricter, and lets no page read the Location."""
+"""What an origin adds for browsers. SRS has ``*`` everywhere; this one is stricter: no page may read the Location."""
 
 HEARTBEAT_INTERVAL: Final = 0.5
 """Seconds. SRS's ten would be too long for a test to wait until a new proxy knows its origins."""
