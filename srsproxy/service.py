@@ -95,7 +95,9 @@ def build(settings: Settings, reactor: Any = None) -> Proxy:
     proxy.listen("HTTP", settings.http_server, http)
     webrtc.setServiceParent(proxy)
     api_site = build_http_api_site(reactor, identity, webrtc.resources())
-    proxy.listen("HTTP API", settings.http_api, LimitedFactory(api_site, limits))
+    # A session has its own place among all; its client's connection here is short.
+    api_limits = ConnectionLimits(0, settings.max_pending_per_address, 0)
+    proxy.listen("HTTP API", settings.http_api, LimitedFactory(api_site, api_limits))
     system_site = build_system_site(reactor, balancer, settings.register_token, identity)
     proxy.listen("system API", settings.system_api, _limited(system_site))
     if settings.profile is not None:
