@@ -10,7 +10,7 @@ import secrets
 import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
@@ -98,6 +98,11 @@ class _Offer(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: _OriginApi
+
+    def handle(self) -> None:
+        # A proxy may be done with its connection before the end of it has been seen here.
+        with suppress(ConnectionResetError):
+            super().handle()
 
     def do_POST(self) -> None:
         offered = _Credentials.of(self.rfile.read(int(self.headers["Content-Length"])).decode())
