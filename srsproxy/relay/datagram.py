@@ -1,4 +1,4 @@
-"""The data plane of datagrams: one socket that all clients send to, and per session one that is connected to its origin.
+"""The data plane of datagrams: one socket that all clients send to, and per session one connected to its origin.
 
 It knows no protocol. A datagram from a known address of a client goes to the origin of its flow, and one from an origin
 to the address that its flow has selected: one receive, one look-up and one send, out of one buffer that all share. Only
@@ -6,8 +6,8 @@ those whose first byte the receiver wants to inspect, and those from unknown add
 instead, which may send them on.
 
 Measured: the clients' socket is drained, up to a limit, but an origin's is read once per event. To be told that there
-is no more costs a quarter of relaying a datagram; many share that at the one busy socket, but at many sockets each would
-pay it.
+is no more costs a quarter of relaying a datagram; many share that at the one busy socket, but each would pay it at many
+sockets.
 """
 
 from __future__ import annotations
