@@ -39,6 +39,7 @@ from srsproxy.webrtc.offer import (
     read_offer,
     read_session,
     rewrite_json_answer,
+    served_path,
     with_credentials,
 )
 from srsproxy.webrtc.sdp import CandidateAddress, IceCredentials, ice_credentials, rewrite_candidates
@@ -189,7 +190,7 @@ class Negotiator:
         """
         target = read_session(asked.query, asked.host, self._shared.settings.vhosts)
         origin = await self._owner(target.username, str(target.key))
-        head, body = await self._call(asked, origin, _target(asked.path, asked.query))
+        head, body = await self._call(asked, origin, _target(served_path(asked.path), asked.query))
         if asked.head.method == b"DELETE" and head.status < HTTPStatus.MULTIPLE_CHOICES and target.username is not None:
             session = self._sessions.get(target.username)
             if session is not None:

@@ -69,6 +69,18 @@ class SessionTarget:
     """The stream of the session. Its vhost may be another: SRS does not repeat the parameter that named it."""
 
 
+def served_path(path: bytes) -> bytes:
+    """The path to ask an origin for: with the slash for whose lack SRS would redirect the client.
+
+    :raises PeerError: it is not at one of :data:`MOUNTS`.
+    """
+    if path + b"/" in MOUNTS:
+        path += b"/"
+    if not path.startswith(MOUNTS):
+        raise PeerError("the path is none of WHIP and WHEP")
+    return path
+
+
 def read_offer(path: bytes, query: bytes, host: bytes, vhosts: frozenset[str]) -> OfferTarget:
     """What a POST means.
 
@@ -81,10 +93,7 @@ def read_offer(path: bytes, query: bytes, host: bytes, vhosts: frozenset[str]) -
     :param vhosts: as for :func:`~srsproxy.streamkey.fold_vhost`.
     :raises PeerError: the path is not at one of :data:`MOUNTS`, or there is a fragment, which SRS would not read.
     """
-    if path + b"/" in MOUNTS:
-        path += b"/"
-    if not path.startswith(MOUNTS):
-        raise PeerError("the path is none of WHIP and WHEP")
+    path = served_path(path)
     if b"#" in path or b"#" in query:
         raise PeerError("the request target has a fragment")
     params = _params(query)
