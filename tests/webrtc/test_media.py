@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import pytest
 from twisted.internet import reactor
 
@@ -12,14 +16,29 @@ from tests.http.origins import HOST
 from tests.webrtc.ice_client import DTLS_CLIENT_HELLO, RTCP_RECEIVER_REPORT, IceClient, rtp
 from tests.webrtc.peers import BINDING_REQUEST, USERNAME, IcePair, new_ice_parameters, new_transaction_id, stun
 from tests.webrtc.proxied import PLAY, PUBLISH, Joined, ProxiedRtc, TakenTime
+from tests.webrtc.rtc_origin import FakeRtcOrigin
 
-MAX_PATHS = 8
+MAX_PATHS, MAX_ASKED = 8, 32
+
+BINDING_INDICATION = 0x0011
 
 
 async def reaches(joined: Joined, client: IceClient, number: int) -> None:
     """What the origin sends now comes to this client."""
     joined.origin.send_media(joined.session, rtp(number))
     await client.wait_until(lambda: rtp(number) in client.received)
+
+
+def withheld(origin: FakeRtcOrigin, monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """From now on Binding requests are answered only when one of these is called."""
+    answers: list[Callable[[], None]] = []
+    answer = origin.answer_binding
+
+    def withhold(*request: Any) -> None:
+        answers.append(partial(answer, *request))
+
+    monkeypatch.setattr(origin, "answer_binding", withhold)
+    return answers
 
 
 @in_reactor
@@ -75,6 +94,17 @@ async def test_what_the_origin_asks_the_client_by_stun_reaches_it() -> None:
 
         await joined.client.wait_until(lambda: len(joined.client.bindings) == 2)
         assert joined.client.bindings[-1].raw == request
+
+
+@in_reactor
+async def test_stun_of_a_client_that_asks_for_nothing_is_relayed_from_where_it_is_known() -> None:
+    indication = stun(BINDING_INDICATION, bytes(12), [], None)
+    async with ProxiedRtc(reactor) as proxied:
+        joined = await proxied.join(PUBLISH)
+        joined.client.send(indication)
+
+        assert await joined.origin.heard(joined.session) == [indication]
+        assert not proxied.stats.strays
 
 
 @in_reactor
@@ -215,6 +245,61 @@ async def test_the_username_wins_over_the_address() -> None:
 
 
 @in_reactor
+async def test_an_address_goes_over_to_the_session_that_is_asked_for_from_there() -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        first, second = await proxied.join(PUBLISH), await proxied.join(PLAY)
+        browser = first.client
+        browser.ice = second.client.ice
+        await browser.check(use_candidate=True)
+        browser.send(rtp(1))
+
+        assert await second.origin.heard(second.session) == [rtp(1)]
+        assert not first.session.media
+        await reaches(second, browser, 2)
+        # Nobody is left of the first session.
+        first.origin.send_media(first.session, rtp(3))
+        await browser.check()
+        assert browser.received == [rtp(2)]
+
+
+@in_reactor
+async def test_an_answer_is_not_for_an_address_that_belongs_to_another_session_by_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        first, second = await proxied.join(PUBLISH), await proxied.join(PLAY)
+        other = proxied.sibling(first.client)
+        unanswered = withheld(first.origin, monkeypatch)
+        asked = other.send_check()
+        await first.origin.until(lambda: unanswered, "the request")
+        monkeypatch.undo()
+        other.ice = second.client.ice
+        await other.check()
+        unanswered.pop()()
+        await first.client.check()
+
+        assert not other.responses(asked)
+        assert not first.client.responses(asked)
+
+
+@in_reactor
+async def test_only_the_latest_requests_of_another_pair_wait_for_their_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        joined = await proxied.join(PUBLISH)
+        other = proxied.sibling(joined.client)
+        unanswered = withheld(joined.origin, monkeypatch)
+        asked = [other.send_check() for _ in range(MAX_ASKED + 1)]
+        await joined.origin.until(lambda: len(unanswered) == len(asked), "the requests")
+        for answer in unanswered:
+            answer()
+
+        for transaction_id in asked[1:]:
+            await other.answered(transaction_id)
+        await joined.client.answered(asked[0])
+        assert not other.responses(asked[0])
+
+
+@in_reactor
 async def test_a_client_that_nominates_another_address_is_followed_at_once() -> None:
     async with ProxiedRtc(reactor, time=TakenTime(reactor)) as proxied:
         joined = await proxied.join(PLAY)
@@ -288,6 +373,33 @@ async def test_the_other_pair_takes_over_when_the_selected_one_falls_silent() ->
         time.pass_(1.1)
 
         await reaches(joined, other, 2)
+
+
+@in_reactor
+async def test_what_was_nominated_meanwhile_stays() -> None:
+    time = TakenTime(reactor)
+    async with ProxiedRtc(reactor, time=time) as proxied:
+        joined = await proxied.join(PLAY)
+        other, third = proxied.sibling(joined.client), proxied.sibling(joined.client)
+        await other.check()
+        await third.check(use_candidate=True)
+        time.pass_(1.1)
+
+        await reaches(joined, third, 1)
+
+
+@in_reactor
+async def test_a_pair_that_is_gone_takes_over_nothing() -> None:
+    time = TakenTime(reactor)
+    async with ProxiedRtc(reactor, time=time) as proxied:
+        joined, another = await proxied.join(PLAY), await proxied.join(PUBLISH)
+        other = proxied.sibling(joined.client)
+        await other.check()
+        other.ice = another.client.ice
+        await other.check()
+        time.pass_(1.1)
+
+        await reaches(joined, joined.client, 1)
 
 
 @in_reactor

@@ -99,6 +99,19 @@ async def test_sessions_that_have_ended_leave_nothing_behind() -> None:
 
 
 @in_reactor
+async def test_a_proxy_that_has_ended_leaves_nothing_behind() -> None:
+    async def proxy() -> None:
+        async with ProxiedRtc(reactor, tcp=True) as proxied:
+            await proxied.join(PUBLISH)
+
+    await proxy()
+    before = descriptors()
+    await proxy()
+
+    assert descriptors() == before
+
+
+@in_reactor
 async def test_packets_cost_nothing_that_stays() -> None:
     async with ProxiedRtc(reactor) as proxied:
         joined = await proxied.join(PUBLISH)
@@ -125,9 +138,9 @@ async def test_the_port_of_an_ended_session_is_not_used_again_until_the_origin_h
         assert descriptors() == before + 1
         # The origin, which does not know that the session has ended, still sends; nobody hears it.
         joined.origin.send_media(joined.session, rtp(1))
-        time.pass_(34)
+        time.pass_(28)
         assert descriptors() == before + 1
-        time.pass_(2)
+        time.pass_(8)
         assert descriptors() == before
 
 
@@ -303,19 +316,35 @@ async def test_an_origin_that_refuses_media_from_the_beginning_ends_the_session(
 
 
 class Resolver:
-    """Knows one name at the most (IHostnameResolver)."""
+    """Knows one name at the most (IHostnameResolver).
 
-    def __init__(self, *addresses: str) -> None:
+    :ivar asked: the names that were asked for.
+    """
+
+    def __init__(self, *addresses: str, waits: bool = False) -> None:
+        """
+        :param waits: answer only when :meth:`answer` is called.
+        """
         self._addresses = addresses
+        self._waits = waits
+        self._receivers: list[tuple[Any, int]] = []
         self.asked: list[str] = []
 
     def resolveHostName(self, receiver: Any, name: str, port: int = 0, *_: Any, **__: Any) -> Any:
-        """Answer at once."""
+        """See IHostnameResolver."""
         self.asked.append(name)
         receiver.resolutionBegan(None)
-        for address in self._addresses:
-            receiver.addressResolved(IPv4Address("TCP", address, port))
-        receiver.resolutionComplete()
+        self._receivers.append((receiver, port))
+        if not self._waits:
+            self.answer()
+
+    def answer(self) -> None:
+        """Answer all who wait."""
+        receivers, self._receivers = self._receivers, []
+        for receiver, port in receivers:
+            for address in self._addresses:
+                receiver.addressResolved(IPv4Address("TCP", address, port))
+            receiver.resolutionComplete()
 
 
 async def join_by_name(proxied: ProxiedRtc) -> Joined:
@@ -334,6 +363,35 @@ async def test_an_origin_with_a_host_name_is_found_by_it() -> None:
         await joined.client.check()
 
         assert resolver.asked == [NAME]
+
+
+@in_reactor
+async def test_requests_that_come_while_a_name_is_looked_up_open_one_socket() -> None:
+    resolver = Resolver(HOST, waits=True)
+    async with ProxiedRtc(reactor, time=TakenTime(reactor, resolver)) as proxied:
+        joined = await join_by_name(proxied)
+        asked = [joined.client.send_check() for _ in range(3)]
+        await proxied.until(lambda: len(resolver.asked) == 3, "the questions")
+        before = descriptors()
+        resolver.answer()
+
+        await joined.client.answered(asked[0])
+        assert descriptors() == before + 1
+        assert len(joined.session.addresses) == 1
+
+
+@in_reactor
+async def test_a_session_that_ends_while_a_name_is_looked_up_opens_no_socket() -> None:
+    resolver = Resolver(HOST, waits=True)
+    async with ProxiedRtc(reactor, time=TakenTime(reactor, resolver)) as proxied:
+        joined = await join_by_name(proxied)
+        joined.client.send_check()
+        await proxied.until(lambda: resolver.asked, "the question")
+        await proxied.whip.delete(joined.location)
+        before = descriptors()
+        resolver.answer()
+
+        assert descriptors() == before
 
 
 @in_reactor
