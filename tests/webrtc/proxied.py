@@ -164,6 +164,12 @@ class ProxiedRtc(ProxiedOrigins):
         self._joined.append(client.sibling(address))
         return self._joined[-1]
 
+    def stranger(self) -> IceClient:
+        """A client that knows no password; closed in the end."""
+        ice = IcePair(new_ice_parameters(), new_ice_parameters())
+        self._joined.append(IceClient.open(self.reactor, ice, self.media_address))
+        return self._joined[-1]
+
     async def move(self, key: str) -> None:
         """From now on the stream is picked at another origin, while its sessions stay where they are."""
         picked = await self.proxy.balancer.pick(key, Surface.RTC)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 
-from srsproxy.balancer.model import Surface
+from srsproxy.balancer.model import Surface, WebRtcSession
 from srsproxy.limits import ConnectionLimits
 from srsproxy.outcome import Outcome
 from srsproxy.stats import Stray
@@ -15,6 +16,8 @@ from tests.asynchronous import in_reactor
 from tests.webrtc.ice_client import rtp
 from tests.webrtc.proxied import KEY, PLAY, PUBLISH, Joined, ProxiedRtc, SecondProxy, TakenTime
 from tests.webrtc.rtc_api import Credentials
+
+MAX_SOUGHT, SOUGHT_PER_SECOND = 256, 2000
 
 BY_RECORD = (Credentials.IGNORED, Credentials.CLASHING)
 
@@ -53,9 +56,9 @@ async def test_a_session_needs_no_stored_state_where_the_origin_lets_the_proxy_c
         assert len(joined.session.addresses) == 1
 
 
-@pytest.mark.parametrize("credentials", BY_RECORD)
+@pytest.mark.parametrize("credentials", list(Credentials))
 @in_reactor
-async def test_other_sessions_are_found_by_their_record(credentials: Credentials) -> None:
+async def test_a_session_is_found_by_its_record(credentials: Credentials) -> None:
     async with ProxiedRtc(reactor) as proxied, proxied.second_proxy() as second:
         proxied.origin.credentials = credentials
         joined = await proxied.negotiate(PUBLISH)
@@ -113,6 +116,83 @@ async def test_the_json_api_is_served_by_every_proxy() -> None:
         joined.client.peer = second.media_address
         await joined.client.check()
         await flows(joined, 1)
+
+
+# Looking for sessions
+
+
+class SlowRecords:
+    """Takes the place of ``load_webrtc`` and keeps those who ask waiting."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self._waiting: list[Deferred[WebRtcSession | None]] = []
+
+    def load(self, ufrag: str) -> Deferred[WebRtcSession | None]:
+        """Asked for a record."""
+        self.asked.append(ufrag)
+        self._waiting.append(Deferred())
+        return self._waiting[-1]
+
+    def answer(self, record: WebRtcSession | None) -> None:
+        """Answer all who wait."""
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.callback(record)
+
+
+@in_reactor
+async def test_a_session_is_looked_for_once_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = SlowRecords()
+    async with ProxiedRtc(reactor) as proxied, proxied.second_proxy() as second:
+        proxied.origin.credentials = Credentials.IGNORED
+        joined = await proxied.negotiate(PLAY)
+        record = await proxied.proxy.balancer.load_webrtc(joined.session.username)
+        monkeypatch.setattr(proxied.proxy.balancer, "load_webrtc", records.load)
+        joined.client.peer = second.media_address
+        asked = [joined.client.send_check() for _ in range(3)]
+        await proxied.until(lambda: second.strays(Stray.BUSY) == 2, "the drops")
+        records.answer(record)
+
+        await joined.client.answered(asked[0])
+        assert records.asked == [joined.session.username]
+        assert second.stats.opened == {"webrtc": 1}
+        await joined.client.check()
+
+
+@in_reactor
+async def test_only_so_many_sessions_are_looked_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = SlowRecords()
+    async with ProxiedRtc(reactor, origins=0) as proxied:
+        monkeypatch.setattr(proxied.proxy.balancer, "load_webrtc", records.load)
+        stranger = proxied.stranger()
+        for number in range(MAX_SOUGHT + 10):
+            stranger.send_check(username=f"nobody{number}:knows")
+        await proxied.dropped(Stray.BUSY, 10)
+        assert len(records.asked) == MAX_SOUGHT
+        records.answer(None)
+        assert proxied.strays(Stray.UNKNOWN_SESSION) == MAX_SOUGHT
+
+        stranger.send_check(username="nobody:knows")
+        await proxied.until(lambda: len(records.asked) == MAX_SOUGHT + 1, "the question")
+        records.answer(None)
+
+
+@in_reactor
+async def test_only_so_many_sessions_are_looked_for_in_a_second() -> None:
+    time = TakenTime(reactor)
+    async with ProxiedRtc(reactor, origins=0, time=time) as proxied:
+        stranger = proxied.stranger()
+        for number in range(SOUGHT_PER_SECOND + 10):
+            stranger.send_check(username=f"nobody{number}:knows")
+            if number % 50 == 49:
+                await proxied.dropped(Stray.UNKNOWN_SESSION, number + 1)
+        await proxied.dropped(Stray.BUSY, 10)
+        assert proxied.strays(Stray.UNKNOWN_SESSION) == SOUGHT_PER_SECOND
+        time.pass_(0.5)
+        stranger.send_check(username="nobody:knows")
+
+        await proxied.dropped(Stray.UNKNOWN_SESSION, SOUGHT_PER_SECOND + 1)
 
 
 # What another proxy does not serve
