@@ -55,16 +55,12 @@ class Credentials:
         ufrag = _base32(secrets.token_bytes(_NONCE_LENGTH * 5 // 8)) + self._pins.token(server)
         return IceCredentials(ufrag, self._hash(f"{ufrag}:{client_ufrag}"))
 
-    def are_ours(self, ufrag: str) -> bool:
-        """Whether a ufrag has the form of those that are made here."""
-        return _UFRAG.fullmatch(ufrag) is not None
-
     def password(self, username: str) -> str | None:
         """The password of the origin's side of a session, or ``None`` if its ufrag was not made here.
 
         :param username: ``<origin's ufrag>:<client's ufrag>``.
         """
-        return self._hash(username) if self.are_ours(username.partition(":")[0]) else None
+        return self._hash(username) if _UFRAG.fullmatch(username.partition(":")[0]) else None
 
     async def server(self, username: str) -> str | None:
         """The ``server`` of the origin of a session whose ufrag was made here, if it is registered."""

@@ -104,14 +104,13 @@ class _Wish:
     """What an offer asks for.
 
     :ivar client: the ICE credentials of the client.
-    :ivar chooses: whether the origin's are chosen by a query, which SRS's JSON API does not know.
+    :ivar is_json: whether it came by SRS's JSON API, where the origin's credentials cannot be chosen.
     """
 
     key: str
     action: Action
     path: bytes
     client: IceCredentials
-    chooses: bool
     is_json: bool
     context: str = field(default_factory=new_context_id)
 
@@ -147,8 +146,6 @@ class Negotiator:
         """
         vhosts = self._shared.settings.vhosts
         target = read_offer(asked.path, asked.query, asked.host, vhosts)
-        if self._shared.credentials.are_ours(target.ufrag):
-            raise PeerError("an ice-ufrag of this form cannot be chosen")
         sdp = asked.body.decode("utf-8", _UNENCODED)
         return await self._answer(
             asked,
@@ -157,7 +154,6 @@ class Negotiator:
                 action=target.action,
                 path=target.path,
                 client=ice_credentials(sdp),
-                chooses=not target.chooses_credentials,
                 is_json=False,
             ),
         )
@@ -177,25 +173,46 @@ class Negotiator:
                 action=target.action,
                 path=path,
                 client=ice_credentials(target.sdp),
-                chooses=False,
                 is_json=True,
             ),
         )
 
-    async def about_session(self, asked: Asked) -> Reply:
-        """A DELETE or PATCH (RFC 9725, sections 4.2 and 4.3).
+    async def delete(self, asked: Asked) -> Reply:
+        """A DELETE of a session (RFC 9725, section 4.2).
 
         :raises NoOrigin: nothing is known of the session.
         :raises SrsProxyError: there is no answer to it.
         """
         target = read_session(asked.query, asked.host, self._shared.settings.vhosts)
         origin = await self._owner(target.username, str(target.key))
+        asked = replace(asked, body=b"")
         head, body = await self._call(asked, origin, _target(served_path(asked.path), asked.query))
-        if asked.head.method == b"DELETE" and head.status < HTTPStatus.MULTIPLE_CHOICES and target.username is not None:
+        if head.status < HTTPStatus.MULTIPLE_CHOICES and target.username is not None:
             session = self._sessions.get(target.username)
             if session is not None:
                 self._sessions.end(session, Outcome.FINISHED, forgotten=True)
             await self._shared.balancer.drop_webrtc(target.username)
+        return Reply(self._led_back(head, origin), body)
+
+    async def patch(self, asked: Asked) -> Reply:
+        """A PATCH of a session: trickle ICE, or a restart of ICE (RFC 9725, section 4.3).
+
+        SRS knows neither, and takes a body that it can read for an offer. So it is given ICE credentials that nobody
+        learns, lest a session begins that its hooks have refused; and one that has begun is taken back.
+
+        :raises NoOrigin: nothing is known of the session.
+        :raises SrsProxyError: there is no answer to it.
+        """
+        target = read_session(asked.query, asked.host, self._shared.settings.vhosts)
+        origin = await self._owner(target.username, str(target.key))
+        query = with_credentials(asked.query, self._shared.credentials.draw(origin.server, ""))
+        head, body = await self._call(asked, origin, _target(served_path(asked.path), query))
+        if head.status == HTTPStatus.CREATED:
+            self._take_back(asked, origin, head)
+            raise OriginRejected(f"origin {origin.id}: took a PATCH for an offer")
+        sdp = body.decode("utf-8", _UNENCODED)
+        if _CANDIDATE in sdp:
+            body = rewrite_candidates(sdp, self._addresses(asked, origin)).encode("utf-8", _UNENCODED)
         return Reply(self._led_back(head, origin), body)
 
     def forget(self, asked: Asked, reply: Reply) -> None:
@@ -222,10 +239,9 @@ class Negotiator:
 
     async def _answer_admitted(self, asked: Asked, wish: _Wish, admission: Admission) -> Reply:
         origin, connection = await self._reach(wish)
-        query, credentials = asked.query, None
-        if wish.chooses:
-            credentials = self._shared.credentials.draw(origin.server, wish.client.ufrag)
-            query = with_credentials(query, credentials)
+        query = asked.query
+        if not wish.is_json:
+            query = with_credentials(query, self._shared.credentials.draw(origin.server, wish.client.ufrag))
         head, body = await self._ask(asked, connection, _target(wish.path, query))
         head = self._led_back(head, origin)
         if head.status >= HTTPStatus.MULTIPLE_CHOICES:

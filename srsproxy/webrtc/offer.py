@@ -40,12 +40,6 @@ class OfferTarget:
     path: bytes
     """What to ask the origin for: with the slash for whose lack SRS would redirect the client."""
 
-    chooses_credentials: bool
-    """Whether the client says itself what ``ice-ufrag`` or ``ice-pwd`` the origin shall have."""
-
-    ufrag: str
-    """That ``ice-ufrag``; empty if it is not chosen."""
-
 
 @dataclass(frozen=True, slots=True)
 class JsonOffer:
@@ -76,9 +70,18 @@ def served_path(path: bytes) -> bytes:
     """
     if path + b"/" in MOUNTS:
         path += b"/"
-    if not path.startswith(MOUNTS):
+    if not path.startswith(MOUNTS) or b"/.." in path:
         raise PeerError("the path is none of WHIP and WHEP")
     return path
+
+
+def _check_credentials(query: bytes) -> None:
+    """
+    :raises PeerError: the client chooses the ICE credentials that the origin shall have, or might be understood so.
+        SRS keeps a session for a while that a hook has refused: whoever knows its credentials could use it.
+    """
+    if b"ice-ufrag" in query or b"ice-pwd" in query:
+        raise PeerError("ice-ufrag and ice-pwd are chosen by the proxy")
 
 
 def read_offer(path: bytes, query: bytes, host: bytes, vhosts: frozenset[str]) -> OfferTarget:
@@ -91,9 +94,11 @@ def read_offer(path: bytes, query: bytes, host: bytes, vhosts: frozenset[str]) -
     :param query: without its ``?``; empty if there is none.
     :param host: the value of the Host field; empty if there was none.
     :param vhosts: as for :func:`~srsproxy.streamkey.fold_vhost`.
-    :raises PeerError: the path is not at one of :data:`MOUNTS`, or there is a fragment, which SRS would not read.
+    :raises PeerError: the path is not at one of :data:`MOUNTS`, there is a fragment, which SRS would not read, or the
+        client chooses ``ice-ufrag`` or ``ice-pwd``.
     """
     path = served_path(path)
+    _check_credentials(query)
     if b"#" in path or b"#" in query:
         raise PeerError("the request target has a fragment")
     params = _params(query)
@@ -102,13 +107,11 @@ def read_offer(path: bytes, query: bytes, host: bytes, vhosts: frozenset[str]) -
         key=_key(params, host, vhosts),
         action="play" if plays else "publish",
         path=path,
-        chooses_credentials="ice-ufrag" in params or "ice-pwd" in params,
-        ufrag=params.get("ice-ufrag", ""),
     )
 
 
 def with_credentials(query: bytes, credentials: IceCredentials) -> bytes:
-    """The query of an offer with the ICE credentials that SRS shall have. Not if the client chooses them.
+    """The query of a request with the ICE credentials that SRS shall have.
 
     They are put before the others: SRS would take them for a value if they came behind a name that has none.
     """
@@ -124,7 +127,10 @@ def read_session(query: bytes, host: bytes, vhosts: frozenset[str]) -> SessionTa
 
     SRS writes and reads names of sessions as they are, ``+`` and ``/`` too; a client that has percent-encoded one is
     understood here.
+
+    :raises PeerError: the client chooses ``ice-ufrag`` or ``ice-pwd``.
     """
+    _check_credentials(query)
     params = _params(query)
     return SessionTarget(unquote(params.get("session", "")) or None, _key(params, host, vhosts))
 

@@ -350,6 +350,7 @@ class Sessions:
         idle = settings.webrtc_idle_timeout
         if session.leaving and not heard:
             self.end(session, Outcome.FINISHED, forgotten=True)
+            _told("drop a session", self._shared.balancer.drop_webrtc(session.username))
         elif not session.carried:
             if now - session.begun >= settings.webrtc_start_timeout:
                 what = f"the client did not come within {settings.webrtc_start_timeout:g} s of its answer"

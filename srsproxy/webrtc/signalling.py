@@ -185,7 +185,7 @@ class Whip(_Signalling):
         return self._later(request, self._asked(request), self._negotiator.whip, _SDP)
 
     def render_DELETE(self, request: ApiRequest) -> bytes | int:
-        return self._later(request, self._asked(request), self._negotiator.about_session, _SDP)
+        return self._later(request, self._asked(request), self._negotiator.delete, _SDP)
 
     def render_PATCH(self, request: ApiRequest) -> bytes | int:
         # SRS takes any other body for an offer, and begins a session.
@@ -195,7 +195,7 @@ class Whip(_Signalling):
             return json_error(
                 request, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the Content-Type must be {_SDP_FRAGMENT.decode()}"
             )
-        return self._later(request, self._asked(request), self._negotiator.about_session, _SDP_FRAGMENT)
+        return self._later(request, self._asked(request), self._negotiator.patch, _SDP_FRAGMENT)
 
 
 class JsonApi(_Signalling):
