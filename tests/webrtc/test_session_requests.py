@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import pytest
 from twisted.internet import reactor
 
 from srsproxy.outcome import Outcome
 from tests.asynchronous import in_reactor
-from tests.http.origins import Ending
+from tests.http.origins import HOST, Ending
 from tests.webrtc.proxied import KEY, PLAY, PUBLISH, ProxiedRtc, error, offer
 from tests.webrtc.rtc_api import Credentials
+
+FRAGMENT: Final = "Content-Type: application/trickle-ice-sdpfrag"
 
 
 @in_reactor
@@ -114,9 +118,7 @@ async def test_delete_at_an_origin_that_is_gone_is_told_so() -> None:
 async def test_patch_is_not_for_srs() -> None:
     async with ProxiedRtc(reactor) as proxied:
         joined = await proxied.join(PUBLISH)
-        kind = "Content-Type: application/trickle-ice-sdpfrag"
-
-        status, text = error(await proxied.whip.request("PATCH", joined.location, kind, body=b"a=candidate:"))
+        status, text = error(await proxied.whip.request("PATCH", joined.location, FRAGMENT, body=b"a=candidate:"))
 
         assert (status, text) == (405, "the origin server changes no session")
         request = await proxied.origin.asked(2)
@@ -141,6 +143,41 @@ async def test_patch_is_passed_on_to_an_origin_that_knows_it() -> None:
         assert (response.status, response.body, response.field(b"ETag")) == (204, b"", b'"2"')
         assert (await proxied.origin.asked(2)).field(b"If-Match") == b'"1"'
         assert proxied.stats.ended.total() == 0
+
+
+@in_reactor
+async def test_a_session_that_an_origin_makes_of_a_patch_is_taken_back() -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        joined = await proxied.join(PUBLISH)
+        proxied.origin.answer(
+            b"HTTP/1.1 201 Created\r\nLocation: /rtc/v1/whip/?token=1&session=a:b\r\nContent-Length: 0\r\n\r\n"
+        )
+
+        status, _ = error(await proxied.whip.request("PATCH", joined.location, FRAGMENT, body=offer().encode()))
+
+        assert status == 405
+        patched, deleted = await proxied.origin.asked(2), await proxied.origin.asked(3)
+        assert (deleted.method, deleted.target) == (b"DELETE", b"/rtc/v1/whip/?token=1&session=a:b")
+        # What the origin might make of it cannot be used.
+        path, _, query = patched.target.decode().partition("?")
+        chosen, own = query.split("&action=")
+        assert chosen.startswith("ice-ufrag=")
+        assert joined.session.local.ufrag not in chosen
+        assert f"{path}?action={own}" == joined.location
+        await joined.client.check()
+
+
+@in_reactor
+async def test_candidates_in_the_answer_to_a_patch_are_those_of_the_proxy() -> None:
+    line = "a=candidate:0 1 udp 2130706431 10.0.0.1 8000 typ host\r\n"
+    async with ProxiedRtc(reactor) as proxied:
+        joined = await proxied.join(PUBLISH)
+        body = f"a=ice-ufrag:x\r\na=ice-pwd:y\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\n{line}"
+        proxied.origin.answer(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+
+        response = await proxied.whip.request("PATCH", joined.location, FRAGMENT, body=b"a=ice-ufrag:z")
+
+        assert response.body.decode() == body.replace("10.0.0.1 8000", f"{HOST} {proxied.proxy.media_port}")
 
 
 @pytest.mark.parametrize("fields", [(), ("Content-Type: application/sdp",)])

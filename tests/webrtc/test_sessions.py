@@ -185,6 +185,31 @@ async def test_a_session_ends_when_its_origin_is_silent() -> None:
 
 
 @in_reactor
+async def test_silence_counts_from_when_the_client_comes() -> None:
+    time = TakenTime(reactor)
+    async with ProxiedRtc(reactor, time=time) as proxied:
+        joined = await proxied.negotiate(PLAY)
+        time.pass_(IDLE - LOOK)
+        await joined.client.check()
+        time.pass_(IDLE - LOOK)
+
+        assert not proxied.stats.ended
+
+
+@in_reactor
+async def test_the_beginning_and_the_end_of_a_session_are_told() -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        joined = await proxied.negotiate(PUBLISH)
+        assert not proxied.told("started")
+        await joined.client.check()
+        await joined.client.check()
+        await proxied.whip.delete(joined.location)
+
+        assert len(proxied.told(f"publish {KEY}: started on origin-0-service-1")) == 1
+        assert len(proxied.told(f"publish {KEY} from {HOST}: finished after")) == 1
+
+
+@in_reactor
 async def test_a_client_that_was_away_for_long_can_come_back_if_its_origin_still_knows_it() -> None:
     time = TakenTime(reactor)
     async with ProxiedRtc(reactor, time=time) as proxied:
@@ -233,9 +258,12 @@ async def test_a_session_ends_soon_after_a_peer_has_said_goodbye(who: str) -> No
         else:
             joined.origin.send_media(joined.session, DTLS_ALERT)
             assert await joined.client.wait_received(1) == [DTLS_ALERT]
-        time.pass_(2 * LOOK + 1)
+        time.pass_(0.8)
+        assert not proxied.stats.ended
+        time.pass_(0.4)
 
         await proxied.ended("webrtc", Outcome.FINISHED)
+        assert await proxied.proxy.balancer.load_webrtc(joined.session.username) is None
 
 
 @in_reactor

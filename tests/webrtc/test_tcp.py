@@ -235,6 +235,50 @@ async def test_a_client_that_loses_its_connection_can_make_another(orderly: bool
         assert not proxied.stats.ended
 
 
+@in_reactor
+async def test_a_session_has_one_connection_at_a_time() -> None:
+    async with ProxiedRtc(reactor, tcp=True) as proxied, running(proxied) as one:
+        async with connected(proxied, joined=one.joined) as other:
+            other.client.send_check()
+            await other.client.connection.wait_closed()
+            assert not other.client.bindings
+
+        await one.client.check()
+        assert len(one.origin.tcp_connections) == 1
+
+
+@in_reactor
+async def test_bytes_are_counted_over_all_connections_of_a_session() -> None:
+    async with ProxiedRtc(reactor, tcp=True) as proxied:
+        joined = await proxied.negotiate(PUBLISH)
+        for _ in range(2):
+            async with connected(proxied, joined=joined) as one:
+                await one.client.check()
+                await one.client.connection.close()
+                await one.closed()
+        await proxied.whip.delete(joined.location)
+
+        assert proxied.stats.received["webrtc"] == sum(len(frame(request.raw)) for request in joined.session.bindings)
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+@in_reactor
+async def test_a_session_without_a_connection_ends_soon_unless_its_client_comes_back(comes_back: bool) -> None:
+    time = TakenTime(reactor)
+    async with ProxiedRtc(reactor, tcp=True, time=time) as proxied, running(proxied) as one:
+        await one.client.connection.close()
+        await one.closed()
+        if comes_back:
+            async with connected(proxied, joined=one.joined) as other:
+                await other.client.check()
+                time.pass_(3 * LATE)
+                assert not proxied.stats.ended
+                await other.client.check()
+        else:
+            time.pass_(2 * LATE)
+            await proxied.ended("webrtc", Outcome.FINISHED)
+
+
 @pytest.mark.parametrize("orderly", [True, False])
 @in_reactor
 async def test_a_connection_that_the_origin_ends_is_closed(orderly: bool) -> None:
@@ -268,6 +312,19 @@ async def test_a_frame_that_is_too_large_for_srs_ends_the_connection() -> None:
         one.client.send(bytes([128]) * (MAX_TCP_PACKET + 1))
 
         await one.closed()
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 20])
+@in_reactor
+async def test_stun_that_is_none_does_not_reach_the_origin(cut: int) -> None:
+    malformed = frame(bytes.fromhex("000100052112a442") + bytes(12) + bytes.fromhex("0006000161"))
+    async with ProxiedRtc(reactor, tcp=True) as proxied, running(proxied) as one:
+        one.client.connection.send(frame(rtp(1)) + malformed[:cut])
+        await one.origin.heard(one.session)
+        one.client.connection.send(malformed[cut:])
+
+        await one.closed()
+        assert one.session.media == [rtp(1)]
 
 
 @in_reactor
