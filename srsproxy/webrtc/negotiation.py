@@ -40,6 +40,7 @@ from srsproxy.webrtc.offer import (
     read_session,
     rewrite_json_answer,
     served_path,
+    session_query,
     with_credentials,
 )
 from srsproxy.webrtc.sdp import CandidateAddress, IceCredentials, ice_credentials, rewrite_candidates
@@ -183,9 +184,9 @@ class Negotiator:
         :raises NoOrigin: nothing is known of the session.
         :raises SrsProxyError: there is no answer to it.
         """
+        asked = replace(asked, query=session_query(asked.query), body=b"")
         target = read_session(asked.query, asked.host, self._shared.settings.vhosts)
         origin = await self._owner(target.username, str(target.key))
-        asked = replace(asked, body=b"")
         head, body = await self._call(asked, origin, _target(served_path(asked.path), asked.query))
         if head.status < HTTPStatus.MULTIPLE_CHOICES and target.username is not None:
             session = self._sessions.get(target.username)
@@ -203,6 +204,7 @@ class Negotiator:
         :raises NoOrigin: nothing is known of the session.
         :raises SrsProxyError: there is no answer to it.
         """
+        asked = replace(asked, query=session_query(asked.query))
         target = read_session(asked.query, asked.host, self._shared.settings.vhosts)
         origin = await self._owner(target.username, str(target.key))
         query = with_credentials(asked.query, self._shared.credentials.draw(origin.server, ""))

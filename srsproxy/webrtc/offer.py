@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 from srsproxy.errors import PeerError
 from srsproxy.streamkey import StreamKey, from_webrtc_url, from_whip, split_params
@@ -23,6 +23,10 @@ MOUNTS: Final = (b"/rtc/v1/whip/", b"/rtc/v1/whip-play/", b"/rtc/v1/whep/")
 """Where SRS serves WHIP and WHEP. Whatever follows in a path means nothing but what :func:`read_offer` says."""
 
 _PLAYED: Final = (b"/whip-play/", b"/whep/")
+
+_SESSION: Final = re.compile(rb"(?:^|[&;,])session=[^&;,=]*")
+_ESCAPED: Final = re.compile(rb"%(?:2[Bb]|2[Ff]|3[Aa])")
+"""What else than letters and digits is in the names of sessions (RFC 8839, section 5.4)."""
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 """What JSON can escape, but nobody can write."""
@@ -122,17 +126,21 @@ def with_credentials(query: bytes, credentials: IceCredentials) -> bytes:
     return added + (b";" if query.startswith(b"&") else b"&") + query
 
 
+def session_query(query: bytes) -> bytes:
+    """The query of a request about a session with the session's name as SRS has written it. SRS decodes nothing: it
+    would not know a name in which a client has percent-encoded ``+``, ``/`` or ``:``, but answer as if it did."""
+    return _SESSION.sub(lambda name: _ESCAPED.sub(lambda escaped: unquote_to_bytes(escaped[0]), name[0]), query)
+
+
 def read_session(query: bytes, host: bytes, vhosts: frozenset[str]) -> SessionTarget:
     """What a DELETE or PATCH is about. Parameters are as for :func:`read_offer`.
 
-    SRS writes and reads names of sessions as they are, ``+`` and ``/`` too; a client that has percent-encoded one is
-    understood here.
-
+    :param query: see :func:`session_query`.
     :raises PeerError: the client chooses ``ice-ufrag`` or ``ice-pwd``.
     """
     _check_credentials(query)
     params = _params(query)
-    return SessionTarget(unquote(params.get("session", "")) or None, _key(params, host, vhosts))
+    return SessionTarget(params.get("session") or None, _key(params, host, vhosts))
 
 
 def eip(query: bytes) -> PublicAddress | None:

@@ -26,6 +26,7 @@ from srsproxy.webrtc.offer import (
     read_offer,
     read_session,
     rewrite_json_answer,
+    session_query,
     with_credentials,
 )
 from srsproxy.webrtc.sdp import CandidateAddress, IceCredentials, ice_credentials, rewrite_candidates
@@ -270,7 +271,14 @@ def test_the_session_of_a_location() -> None:
     ],
 )
 def test_a_username_may_be_percent_encoded(written: str, username: str) -> None:
-    assert read_session(f"session={written}&token=1".encode(), HOST, VHOSTS).username == username
+    query = session_query(f"session={written}&token=1".encode())
+    assert query == f"session={username}&token=1".encode()
+    assert read_session(query, HOST, VHOSTS).username == username
+
+
+@pytest.mark.parametrize("query", [b"", b"token=%3A&xsession=%3A", b"session=a%26b%0d%0ac", b"a=session&b=%2F"])
+def test_nothing_else_is_decoded(query: bytes) -> None:
+    assert session_query(query) == query
 
 
 @pytest.mark.parametrize("query", [b"", b"token=1&app=live", b"session=&token=1"])

@@ -94,15 +94,19 @@ async def test_delete_goes_to_the_origin_of_the_session_although_its_stream_has_
         assert not moved.origin.ended
 
 
+@pytest.mark.parametrize("encoded", ["%3A", "%3a"])
 @in_reactor
-async def test_a_percent_encoded_location_is_understood() -> None:
+async def test_a_percent_encoded_session_is_ended_too(encoded: str) -> None:
     async with ProxiedRtc(reactor) as proxied:
         joined = await proxied.join(PUBLISH)
-        encoded = joined.location.replace(":", "%3A")
+        session = joined.session.username
+        location = joined.location.replace(session, session.replace("+/", "%2B%2f").replace(":", encoded))
 
-        await proxied.whip.delete(encoded)
+        assert (await proxied.whip.delete(location)).status == 200
 
-        assert (await proxied.origin.asked(2)).target == encoded.encode()
+        assert (await proxied.origin.asked(2)).target == joined.location.encode()
+        assert proxied.origin.ended == [joined.session]
+        await proxied.ended("webrtc", Outcome.FINISHED)
 
 
 @in_reactor
