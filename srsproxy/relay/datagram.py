@@ -5,6 +5,10 @@ to the address that its flow has selected: one receive, one look-up and one send
 those whose first byte the receiver wants to inspect, and those from unknown addresses, are shown to the receiver
 instead, which may send them on.
 
+A client takes no answer but from the address that it has sent to. A socket on all addresses of the machine would answer
+from the one that the kernel finds best. So that one only sees what comes to an address for the first time: then a
+socket is bound to that address, where the kernel sends all that follows, and answers go out by it.
+
 Measured: the clients' socket is drained, up to a limit, but an origin's is read once per event. To be told that there
 is no more costs a quarter of relaying a datagram; many share that at the one busy socket, but each would pay it at many
 sockets.
@@ -14,9 +18,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
 import select
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -32,6 +38,9 @@ if TYPE_CHECKING:
     from srsproxy.relay.private_epoll import Reactor
 
 _log = Logger()
+
+Transmit = Callable[["bytes | memoryview", "Address"], int]
+"""How a datagram goes to a client: ``sendto`` of the socket that the client has sent to."""
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 """A client's address as the listening socket gives it. On ``::``, an IPv4 client has one such as
@@ -50,6 +59,20 @@ stream, which comes all at once, finds room. The kernel's usual default holds 90
 
 CLIENT_BATCH: Final = 64
 """Datagrams taken at once from the clients' socket: as many as from the origins' sockets in one batch of events."""
+
+MAX_ENTRANCES: Final = 64
+"""Addresses of this machine that have a socket of their own. In the IPv4 loopback network there are 16 million, all of
+them ours."""
+
+_PACKET_INFO_SPACE: Final = socket.CMSG_SPACE(struct.calcsize("16sI"))
+_PACKET_INFO: Final = {
+    # struct in_pktinfo: interface, the address that answers best come from, and where the datagram went (ip(7))
+    socket.AF_INET: (socket.IPPROTO_IP, 8, struct.Struct("=I4s4s")),
+    # struct in6_pktinfo: where the datagram went, interface (ipv6(7))
+    socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, struct.Struct("=16sI")),
+}
+"""By family: level and type of the control message that tells where a datagram went, and its content. Python has no
+name for ``IP_PKTINFO``."""
 
 ORIGIN_MEMORY: Final = 35.0
 """Seconds after which SRS has forgotten a WebRTC session that fell silent: its ``stun_timeout``, and 5 s until it
@@ -78,14 +101,16 @@ class Path:
     """An address whose datagrams belong to a flow; :meth:`Flow.add_path` makes one.
 
     :ivar packets: datagrams that have come from there, whatever became of them.
+    :ivar transmit: how datagrams go there.
     """
 
-    __slots__ = ("address", "flow", "packets")
+    __slots__ = ("address", "flow", "packets", "transmit")
 
-    def __init__(self, address: Address, flow: Flow) -> None:
+    def __init__(self, address: Address, flow: Flow, transmit: Transmit) -> None:
         self.address = address
         self.flow = flow
         self.packets = 0
+        self.transmit = transmit
 
 
 class Flow:
@@ -139,10 +164,12 @@ class Flow:
         """All paths, in the order in which they were added."""
         return tuple(self._paths)
 
-    def add_path(self, address: Address) -> Path:
+    def add_path(self, address: Address, transmit: Transmit | None = None) -> Path:
         """Let what comes from this address belong to this flow. If it belonged to another, that one loses the path, and
         has no return path any more if this was it.
 
+        :param transmit: how datagrams go there; as :attr:`DatagramRelay.entrance` was when the receiver was shown what
+            has come from there. If not given, as it is now.
         :returns: the new path, not selected; or the one there is, if the address belongs to this flow already.
         :raises ValueError: the flow is closed.
         """
@@ -152,9 +179,10 @@ class Flow:
         path = routes.get(address)
         if path is not None:
             if path.flow is self:
+                path.transmit = transmit or self._relay.entrance
                 return path
             path.flow.remove_path(path)
-        path = routes[address] = Path(address, self)
+        path = routes[address] = Path(address, self, transmit or self._relay.entrance)
         self._paths.append(path)
         return path
 
@@ -237,7 +265,7 @@ class Flow:
             self.sent_drops += 1
             return
         try:
-            self._relay.transmit(data, path.address)
+            path.transmit(data, path.address)
         except OSError:
             self.sent_drops += 1
         else:
@@ -247,7 +275,10 @@ class Flow:
 
 class DatagramRelay(PrivateEpoll):
     """Relays datagrams between clients and origins, see the module's text. What it shows is for its flows, save
-    :meth:`listen`, :meth:`open_flow` and :meth:`close`."""
+    :meth:`listen`, :meth:`open_flow`, :meth:`close` and this:
+
+    :ivar entrance: how datagrams go to the client whose datagram the receiver was shown last.
+    """
 
     def __init__(
         self,
@@ -262,8 +293,10 @@ class DatagramRelay(PrivateEpoll):
         """
         super().__init__(reactor)
         self._quarantine = _Quarantine(reactor, quarantine)
-        self._listener: socket.socket | None = None
-        self._listener_number = -1
+        # What clients send to: sockets by number; the one on all addresses; how to send by those on one address.
+        self._entrances: dict[int, socket.socket] = {}
+        self._everywhere: socket.socket | None = None
+        self._by_local_address: dict[Address, Transmit] = {}
         self._flows: dict[int, Flow] = {}
         self._closed = False
         self.receiver = receiver
@@ -271,7 +304,7 @@ class DatagramRelay(PrivateEpoll):
         self.octets = bytearray(MAX_DATAGRAM)
         self.view = memoryview(self.octets)
         self.routes: dict[Address, Path] = {}
-        self.transmit: Callable[[bytes | memoryview, Address], int] = _not_listening
+        self.entrance: Transmit = _not_listening
 
     def listen(self, interface: str, port: int) -> int:
         """Take clients' datagrams that come to this address, an IP literal; can be called once.
@@ -283,8 +316,7 @@ class DatagramRelay(PrivateEpoll):
             listener = _open_socket(interface, port, socket.socket.bind)
         except OSError as error:
             raise CannotListenError(interface, port, error) from error
-        received = _enlarge(listener, socket.SO_RCVBUF, _SO_RCVBUFFORCE, LISTENER_BUFFER)
-        sent = _enlarge(listener, socket.SO_SNDBUF, _SO_SNDBUFFORCE, LISTENER_BUFFER)
+        received, sent = self._enter(listener)
         if min(received, sent) < LISTENER_BUFFER:
             _log.info(
                 "UDP buffers of {received} and {sent} bytes instead of {asked} will lose datagrams under load:"
@@ -293,12 +325,21 @@ class DatagramRelay(PrivateEpoll):
                 sent=sent,
                 asked=LISTENER_BUFFER,
             )
-        self._listener = listener
-        self._listener_number = listener.fileno()
-        self.transmit = listener.sendto
-        self._open().register(listener, select.EPOLLIN)
+        if ipaddress.ip_address(interface).is_unspecified:
+            level, kind, _ = _PACKET_INFO[listener.family]
+            listener.setsockopt(level, socket.IPV6_RECVPKTINFO if level == socket.IPPROTO_IPV6 else kind, 1)
+            self._everywhere = listener
+        self.entrance = listener.sendto
         bound: int = listener.getsockname()[1]
         return bound
+
+    def _enter(self, listener: socket.socket) -> tuple[int, int]:
+        """Take what comes to this socket. Returns the sizes of its buffers, in bytes."""
+        received = _enlarge(listener, socket.SO_RCVBUF, _SO_RCVBUFFORCE, LISTENER_BUFFER)
+        sent = _enlarge(listener, socket.SO_SNDBUF, _SO_SNDBUFFORCE, LISTENER_BUFFER)
+        self._entrances[listener.fileno()] = listener
+        self._open().register(listener, select.EPOLLIN)
+        return received, sent
 
     def open_flow(self, host: str, port: int) -> Flow:
         """A flow to the origin at this address, an IP literal, without any path yet.
@@ -338,9 +379,10 @@ class DatagramRelay(PrivateEpoll):
         for flow in list(self._flows.values()):
             flow.close()
         self._quarantine.close()
-        if self._listener is not None:
-            self._listener.close()
-            self._listener_number = -1
+        for entrance in self._entrances.values():
+            entrance.close()
+        self._entrances.clear()
+        self._everywhere = None
 
     # --- PrivateEpoll
 
@@ -348,8 +390,12 @@ class DatagramRelay(PrivateEpoll):
         flow = self._flows.get(fd)
         if flow is not None:
             flow.pull()
-        elif fd == self._listener_number and self._listener is not None:
-            self._pull_clients(self._listener)
+            return
+        entrance = self._entrances.get(fd)
+        if entrance is not None and entrance is self._everywhere:
+            self._pull_first(entrance)
+        elif entrance is not None:
+            self._pull_clients(entrance)
 
     def _break_off(self, fd: int) -> None:
         """The receiver failed at one datagram, which is gone; it may do better with the next."""
@@ -362,6 +408,7 @@ class DatagramRelay(PrivateEpoll):
             self.inspected,
             self.routes,
         )
+        entrance = listener.sendto
         for _ in range(CLIENT_BATCH):
             try:
                 size, address = receive(octets)
@@ -374,8 +421,50 @@ class DatagramRelay(PrivateEpoll):
                 if not size or octets[0] not in inspected:
                     path.flow.send(view[:size])
                     continue
+            self.entrance = entrance
             self.receiver.client_datagram(view[:size], address, path)
         self._served += CLIENT_BATCH
+
+    def _pull_first(self, everywhere: socket.socket) -> None:
+        """As :meth:`_pull_clients`, for what comes to addresses that have no socket of their own yet."""
+        for _ in range(CLIENT_BATCH):
+            try:
+                size, control, _, address = everywhere.recvmsg_into([self.octets], _PACKET_INFO_SPACE)
+            except OSError:
+                return
+            entrance = self._entrance_at(everywhere, control)
+            path = self.routes.get(address)
+            if path is not None:
+                path.packets += 1
+                if not size or self.octets[0] not in self.inspected:
+                    path.flow.send(self.view[:size])
+                    continue
+            self.entrance = entrance
+            self.receiver.client_datagram(self.view[:size], address, path)
+        self._served += CLIENT_BATCH
+
+    def _entrance_at(self, everywhere: socket.socket, control: list[tuple[int, int, bytes]]) -> Transmit:
+        """How to answer a datagram with these control messages: by a socket on the address that it went to, which is
+        opened if there is none; or as the kernel finds best."""
+        where = _destination(everywhere, control)
+        if where is None:
+            return everywhere.sendto
+        known = self._by_local_address.get(where)
+        if known is not None:
+            return known
+        if len(self._by_local_address) >= MAX_ENTRANCES:
+            return everywhere.sendto
+        entrance = socket.socket(everywhere.family, socket.SOCK_DGRAM)
+        try:
+            entrance.setblocking(False)
+            _share_address(everywhere, entrance, where)
+        except OSError:
+            # Such as a broadcast, or no descriptor is left.
+            entrance.close()
+            return everywhere.sendto
+        self._enter(entrance)
+        self._by_local_address[where] = entrance.sendto
+        return entrance.sendto
 
 
 class _Quarantine:
@@ -424,6 +513,36 @@ class _Quarantine:
             self.release_oldest()
         if self._kept:
             self._release_call = self._clock.callLater(self._kept[0][0] - now, self._release)
+
+
+def _destination(everywhere: socket.socket, control: list[tuple[int, int, bytes]]) -> Address | None:
+    """The address of ours, and the port, to which a datagram with these control messages went."""
+    level, kind, info = _PACKET_INFO[everywhere.family]
+    content = next((data for told, of, data in control if (told, of) == (level, kind)), b"")
+    if len(content) != info.size:
+        return None
+    port: int = everywhere.getsockname()[1]
+    if everywhere.family == socket.AF_INET:
+        _, packed, _ = info.unpack(content)
+        return str(ipaddress.IPv4Address(packed)), port
+    packed, interface = info.unpack(content)
+    local = ipaddress.IPv6Address(packed)
+    return str(local), port, 0, interface if local.is_link_local else 0
+
+
+def _share_address(everywhere: socket.socket, sock: socket.socket, where: Address) -> None:
+    """Bind a socket to one address of those that another one has. Both must allow that, and do so no longer than it
+    takes: else other processes could join in.
+
+    :raises OSError: it cannot be.
+    """
+    for one in (everywhere, sock):
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(where)
+    finally:
+        for one in (everywhere, sock):
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
 
 
 def _not_listening(data: bytes | memoryview, address: Address) -> int:

@@ -26,7 +26,7 @@ from srsproxy.address import plain_address
 from srsproxy.balancer.model import Endpoint, Origin, Surface
 from srsproxy.dial import resolve, unreachable
 from srsproxy.errors import OriginUnreachable, PeerError, Refused, log_failure
-from srsproxy.relay.datagram import Address, DatagramRelay, Flow, Path
+from srsproxy.relay.datagram import Address, DatagramRelay, Flow, Path, Transmit
 from srsproxy.stats import Stray
 from srsproxy.values import BindAddress
 from srsproxy.webrtc.locate import Locator
@@ -93,35 +93,35 @@ class Media:
             self._stray(Stray.MALFORMED)
             return
         if message.is_binding_request and message.username is not None:
-            self._requested(message, message.username, data, address, path)
+            self._requested(message, message.username, data, address)
         elif path is not None:
             path.flow.send(data)
         else:
             self._stray(Stray.UNKNOWN_ADDRESS)
 
-    def _requested(
-        self, request: StunMessage, username: str, data: memoryview, address: Address, path: Path | None
-    ) -> None:
+    def _requested(self, request: StunMessage, username: str, data: memoryview, address: Address) -> None:
         session = self._sessions.get(username)
         if session is None:
-            self._later(self._locate(request, bytes(data), address))
+            self._later(self._locate(request, bytes(data), address, self._relay.entrance))
         elif not verify_integrity(data, request, session.negotiated.ice_pwd):
             self._stray(Stray.BAD_INTEGRITY)
         else:
             carrier = self._carriers.get(username)
             if carrier is not None:
-                carrier.requested(request, data, address, path)
+                carrier.requested(request, data, address, self._relay.entrance)
             else:
-                self._later(self._open(session, request, bytes(data), address))
+                self._later(self._open(session, request, bytes(data), address, self._relay.entrance))
 
-    async def _locate(self, request: StunMessage, data: bytes, address: Address) -> None:
+    async def _locate(self, request: StunMessage, data: bytes, address: Address, entrance: Transmit) -> None:
         found = await self._locator.locate(request, data, plain_address(address[0]))
         if isinstance(found, Stray):
             self._stray(found)
         else:
-            await self._open(found, request, data, address)
+            await self._open(found, request, data, address, entrance)
 
-    async def _open(self, session: MediaSession, request: StunMessage, data: bytes, address: Address) -> None:
+    async def _open(
+        self, session: MediaSession, request: StunMessage, data: bytes, address: Address, entrance: Transmit
+    ) -> None:
         """Open the session's flow, and pass on the request that it begins with."""
         try:
             endpoint = _media_endpoint(session.origin)
@@ -138,7 +138,7 @@ class Media:
         carrier = _UdpCarrier(self._shared.reactor, session, flow, self._carriers)
         self._carriers[session.username] = carrier
         session.carry(carrier, self._shared.reactor.seconds())
-        carrier.requested(request, memoryview(data), address, None)
+        carrier.requested(request, memoryview(data), address, entrance)
 
     def _later(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
         Deferred.fromCoroutine(work).addErrback(
@@ -187,14 +187,14 @@ class _UdpCarrier:
         self.traffic.owner = None
         self.traffic.close(forgotten=forgotten)
 
-    def requested(self, request: StunMessage, data: memoryview, address: Address, path: Path | None) -> None:
+    def requested(self, request: StunMessage, data: memoryview, address: Address, entrance: Transmit) -> None:
         """The client has sent an authentic Binding request.
 
-        :param path: where it came from, if that is known already.
+        :param address: where it came from.
+        :param entrance: how to answer there.
         """
         flow = self.traffic
-        if path is None or path.flow is not flow:
-            path = self._new_path(address)
+        path = self._path(address, entrance)
         selected = flow.path
         if selected is None or request.use_candidate:
             flow.select(path)
@@ -210,12 +210,13 @@ class _UdpCarrier:
         if path is not None and path.flow is self.traffic:
             self.traffic.send_to(path, data)
 
-    def _new_path(self, address: Address) -> Path:
+    def _path(self, address: Address, entrance: Transmit) -> Path:
         """Where the client comes from now. If it has too many such places, the oldest one is forgotten."""
         flow = self.traffic
-        if len(flow.paths) >= _MAX_PATHS:
-            flow.remove_path(next(path for path in flow.paths if path is not flow.path))
-        return flow.add_path(address)
+        path = flow.add_path(address, entrance)
+        if len(flow.paths) > _MAX_PATHS:
+            flow.remove_path(next(old for old in flow.paths if old is not flow.path))
+        return path
 
     def _remember(self, transaction: bytes, path: Path) -> None:
         self._asked[transaction] = path

@@ -102,6 +102,70 @@ async def test_a_socket_for_both_families_knows_ipv4_clients_by_mapped_addresses
         await client.receives(b"and back")
 
 
+@pytest.mark.parametrize("interface", ["0.0.0.0", "::"])
+@in_reactor
+async def test_a_client_is_answered_from_the_address_that_it_has_sent_to(interface: str) -> None:
+    async with Datagrams(interface) as datagrams:
+        origin = datagrams.peer()
+        for host in ("127.0.0.2", "127.0.0.3", "127.0.0.2"):
+            client = datagrams.peer()
+            client.send(b"hello", (host, datagrams.port))
+            await until(lambda: datagrams.receiver.from_clients, "the datagram")
+            _, address, _ = datagrams.receiver.from_clients.pop()
+            flow = datagrams.flow(origin)
+            flow.select(flow.add_path(address))
+            for data in (b"one", b"two"):
+                client.send(data, (host, datagrams.port))
+                await origin.receives(data)
+                origin.send(data, origin.senders[-1])
+                await client.receives(data)
+            assert {sender[0] for sender in client.senders} == {host}
+
+
+@in_reactor
+async def test_a_path_is_answered_by_the_socket_that_its_client_has_sent_to_last() -> None:
+    async with Datagrams("0.0.0.0") as datagrams:
+        client, origin = datagrams.peer(), datagrams.peer()
+        flow = datagrams.flow(origin)
+        for host in ("127.0.0.2", "127.0.0.3"):
+            client.send(b"?", (host, datagrams.port))
+            await until(lambda: datagrams.receiver.from_clients, "the datagram")
+            _, address, _ = datagrams.receiver.from_clients.pop()
+            path = flow.add_path(address)
+            flow.send_to(path, b"!")
+            await client.receives(b"!")
+            assert client.senders[-1][0] == host
+        assert len(flow.paths) == 1
+
+
+@pytest.mark.parametrize("option", [None, socket.SO_REUSEADDR, socket.SO_REUSEPORT])
+@in_reactor
+async def test_nobody_else_can_take_an_address_that_clients_have_sent_to(option: int | None) -> None:
+    async with Datagrams("0.0.0.0") as datagrams:
+        for host in ("127.0.0.2", "127.0.0.3"):
+            datagrams.peer().send(b"hello", (host, datagrams.port))
+        await until(lambda: len(datagrams.receiver.from_clients) == 2, "the datagrams")
+        for host in ("127.0.0.2", "127.0.0.4", "0.0.0.0"):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+                if option is not None:
+                    other.setsockopt(socket.SOL_SOCKET, option, 1)
+                with pytest.raises(OSError, match="in use"):
+                    other.bind((host, datagrams.port))
+
+
+@in_reactor
+async def test_more_addresses_than_may_have_a_socket_are_served_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datagram, "MAX_ENTRANCES", 2)
+    async with Datagrams("0.0.0.0") as datagrams:
+        before = descriptors()
+        clients = [datagrams.peer() for _ in range(4)]
+        for number, client in enumerate(clients):
+            client.send(b"hello", (f"127.0.0.{number + 2}", datagrams.port))
+            client.send(b"again", (f"127.0.0.{number + 2}", datagrams.port))
+        await until(lambda: len(datagrams.receiver.from_clients) == 8, "the datagrams")
+        assert descriptors() == before + len(clients) + 2
+
+
 @in_reactor
 async def test_sessions_are_not_mixed_up() -> None:
     async with Datagrams() as datagrams:
@@ -380,7 +444,7 @@ async def test_what_the_kernel_does_not_take_is_dropped(number: int, monkeypatch
         address = await upstream(flow, origin)
         # The peers use sendto.
         monkeypatch.setattr(socket.socket, "send", refuse)
-        monkeypatch.setattr(datagrams.relay, "transmit", refuse)
+        flow.paths[0].transmit = refuse
         client.send(b"there", datagrams.to)
         origin.send(b"back", address)
         await until(lambda: flow.received_drops and flow.sent_drops, "the drops")
