@@ -92,6 +92,7 @@ async def test_errors_of_the_origin_are_passed_on(answer: bytes) -> None:
                 assert response.field(name) == value
         assert response.field(b"Access-Control-Allow-Origin") == b"*"
         await proxied.ended("webrtc", Outcome.REJECTED_BY_ORIGIN)
+        assert proxied.told(first.decode().removeprefix("HTTP/1.1 "))
 
 
 @in_reactor

@@ -46,6 +46,30 @@ async def test_delete_with_a_wrong_token_ends_nothing() -> None:
 
 
 @in_reactor
+async def test_a_delete_that_the_origin_refuses_ends_nothing() -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        joined = await proxied.join(PUBLISH)
+        proxied.origin.answer(b"HTTP/1.1 412 Precondition Failed\r\nContent-Length: 2\r\n\r\nno", Ending.FIN)
+
+        response = await proxied.whip.delete(joined.location)
+
+        assert (response.status, response.body) == (412, b"no")
+        assert not proxied.stats.ended
+        assert await proxied.proxy.balancer.load_webrtc(joined.session.username) is not None
+
+
+@in_reactor
+async def test_delete_without_a_session_goes_to_the_origin_of_the_stream() -> None:
+    async with ProxiedRtc(reactor, origins=2) as proxied:
+        joined = await proxied.join(PUBLISH)
+
+        assert (await proxied.whip.delete(PUBLISH)).status == 200
+
+        assert (await joined.origin.asked(2)).target == PUBLISH.encode()
+        assert not proxied.stats.ended
+
+
+@in_reactor
 async def test_delete_of_a_session_that_is_over_is_answered_by_its_origin() -> None:
     async with ProxiedRtc(reactor) as proxied:
         joined = await proxied.negotiate(PUBLISH)
