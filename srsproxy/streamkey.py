@@ -206,13 +206,16 @@ def from_whip(host: str, params: Mapping[str, str], vhosts: frozenset[str]) -> S
 def from_webrtc_url(url: str, vhosts: frozenset[str]) -> StreamKey:
     """The stream that a client of SRS's JSON API for WebRTC means by ``webrtc://host/app/stream``.
 
-    It is read as an RTMP client's names are, but only once, and nothing is trimmed. What SRS cannot read, because it
-    has a blank or is not ASCII, names a stream without an app by what follows its last slash.
+    It is read as an RTMP client's names are, but only once, and nothing is trimmed. ``/app/stream`` alone will do. What
+    SRS cannot read, because it has a blank or is not ASCII, names a stream without an app by what follows its last
+    slash.
 
     :param url: the ``streamurl``; it may carry parameters.
     :param vhosts: as for :func:`fold_vhost`.
-    :raises PeerError: it has no schema.
+    :raises PeerError: it is neither a URL nor a path.
     """
+    if url.startswith("/"):
+        url = f"webrtc://{DEFAULT_VHOST}{url}"
     if "://" not in url:
         raise PeerError(f"streamurl {url[:_TOLD]!r} is no URL")
     tc_url, _, stream = url.rpartition("/")

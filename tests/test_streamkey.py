@@ -436,7 +436,9 @@ WEBRTC_URLS = [
     ("webrtc2://test.com/live/s", "//s"),
     ("webrtc:///live/s.flv", "//s"),
     # what is no URL
-    ("/live/s", REFUSED),
+    ("/live/s", "/live/s"),
+    ("/live/s?vhost=test.com", "test.com/live/s"),
+    ("live/s", REFUSED),
     ("s", REFUSED),
     ("", REFUSED),
 ]

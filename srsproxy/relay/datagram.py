@@ -11,7 +11,8 @@ socket is bound to that address, where the kernel sends all that follows, and an
 
 Measured: the clients' socket is drained, up to a limit, but an origin's is read once per event. To be told that there
 is no more costs a quarter of relaying a datagram; many share that at the one busy socket, but each would pay it at many
-sockets.
+sockets. Only an origin's socket that is ready again while no other is, in the midst of a burst, is drained too: looking
+for events costs no less.
 """
 
 from __future__ import annotations
@@ -60,6 +61,9 @@ stream, which comes all at once, finds room. The kernel's usual default holds 90
 CLIENT_BATCH: Final = 64
 """Datagrams taken at once from the clients' socket: as many as from the origins' sockets in one batch of events."""
 
+BURST: Final = 16
+"""Datagrams taken at once from an origin's socket in the midst of a burst."""
+
 MAX_ENTRANCES: Final = 64
 """Addresses of this machine that have a socket of their own. In the IPv4 loopback network there are 16 million, all of
 them ours."""
@@ -100,16 +104,17 @@ class DatagramReceiver(Protocol):
 class Path:
     """An address whose datagrams belong to a flow; :meth:`Flow.add_path` makes one.
 
-    :ivar packets: datagrams that have come from there, whatever became of them.
+    :ivar heard_at: when the last datagram came from there, whatever became of it, in seconds of the reactor's clock;
+        before that, when the path began.
     :ivar transmit: how datagrams go there.
     """
 
-    __slots__ = ("address", "flow", "packets", "transmit")
+    __slots__ = ("address", "flow", "heard_at", "transmit")
 
-    def __init__(self, address: Address, flow: Flow, transmit: Transmit) -> None:
+    def __init__(self, address: Address, flow: Flow, transmit: Transmit, now: float) -> None:
         self.address = address
         self.flow = flow
-        self.packets = 0
+        self.heard_at = now
         self.transmit = transmit
 
 
@@ -182,7 +187,7 @@ class Flow:
                 path.transmit = transmit or self._relay.entrance
                 return path
             path.flow.remove_path(path)
-        path = routes[address] = Path(address, self, transmit or self._relay.entrance)
+        path = routes[address] = Path(address, self, transmit or self._relay.entrance, self._relay.seconds())
         self._paths.append(path)
         return path
 
@@ -241,24 +246,26 @@ class Flow:
         # Nor does it know a port that it has not had anything from.
         self._relay.retire(connected, forgotten or not self.received_packets)
 
-    def pull(self) -> None:
-        """Relay one datagram from the origin, if there is one."""
-        if self._socket is None:
-            return
+    def pull(self, limit: int) -> None:
+        """Relay datagrams from the origin: as many as there are, but no more than ``limit``."""
         relay = self._relay
-        try:
-            size = self._socket.recv_into(relay.octets)
-        except BlockingIOError:
-            # The event was of a closed socket of the same number, or the datagram's checksum is wrong.
-            return
-        except OSError:
-            # An ICMP error; it has been told now, so that it does not keep the socket ready.
-            self.refusals += 1
-            return
-        if size and relay.octets[0] in relay.inspected:
-            relay.receiver.origin_datagram(relay.view[:size], self)
-        else:
-            self._deliver(self._path, relay.view[:size])
+        for _ in range(limit):
+            if self._socket is None:
+                return
+            try:
+                size = self._socket.recv_into(relay.octets)
+            except BlockingIOError:
+                # There is no more. Or not even one, when the event was of a closed socket of the same number, or the
+                # datagram's checksum is wrong.
+                return
+            except OSError:
+                # An ICMP error; it has been told now, so that it does not keep the socket ready.
+                self.refusals += 1
+                return
+            if size and relay.octets[0] in relay.inspected:
+                relay.receiver.origin_datagram(relay.view[:size], self)
+            else:
+                self._deliver(self._path, relay.view[:size])
 
     def _deliver(self, path: Path | None, data: bytes | memoryview) -> None:
         if path is None:
@@ -293,11 +300,13 @@ class DatagramRelay(PrivateEpoll):
         """
         super().__init__(reactor)
         self._quarantine = _Quarantine(reactor, quarantine)
+        self.seconds = reactor.seconds
         # What clients send to: sockets by number; the one on all addresses; how to send by those on one address.
         self._entrances: dict[int, socket.socket] = {}
         self._everywhere: socket.socket | None = None
         self._by_local_address: dict[Address, Transmit] = {}
         self._flows: dict[int, Flow] = {}
+        self._last_served = -1
         self._closed = False
         self.receiver = receiver
         self.inspected = inspected
@@ -389,8 +398,14 @@ class DatagramRelay(PrivateEpoll):
     def _serve(self, fd: int, event: int) -> None:
         flow = self._flows.get(fd)
         if flow is not None:
-            flow.pull()
+            if fd == self._last_served:
+                flow.pull(BURST)
+                self._served += BURST - 1
+            else:
+                flow.pull(1)
+                self._last_served = fd
             return
+        self._last_served = -1
         entrance = self._entrances.get(fd)
         if entrance is not None and entrance is self._everywhere:
             self._pull_first(entrance)
@@ -408,7 +423,7 @@ class DatagramRelay(PrivateEpoll):
             self.inspected,
             self.routes,
         )
-        entrance = listener.sendto
+        entrance, now = listener.sendto, self.seconds()
         for _ in range(CLIENT_BATCH):
             try:
                 size, address = receive(octets)
@@ -417,7 +432,7 @@ class DatagramRelay(PrivateEpoll):
                 return
             path = routes.get(address)
             if path is not None:
-                path.packets += 1
+                path.heard_at = now
                 if not size or octets[0] not in inspected:
                     path.flow.send(view[:size])
                     continue
@@ -427,6 +442,7 @@ class DatagramRelay(PrivateEpoll):
 
     def _pull_first(self, everywhere: socket.socket) -> None:
         """As :meth:`_pull_clients`, for what comes to addresses that have no socket of their own yet."""
+        now = self.seconds()
         for _ in range(CLIENT_BATCH):
             try:
                 size, control, _, address = everywhere.recvmsg_into([self.octets], _PACKET_INFO_SPACE)
@@ -435,7 +451,7 @@ class DatagramRelay(PrivateEpoll):
             entrance = self._entrance_at(everywhere, control)
             path = self.routes.get(address)
             if path is not None:
-                path.packets += 1
+                path.heard_at = now
                 if not size or self.octets[0] not in self.inspected:
                     path.flow.send(self.view[:size])
                     continue

@@ -6,8 +6,8 @@ dropped, and never answered. A client has one address or several, *paths*; all o
 to one, the *selected path*:
 
 * the path of a request with USE-CANDIDATE, by which the client nominates it (RFC 8445, section 8.1.1);
-* without that, a new path as soon as the selected one is silent for a second: the client is behind a NAT that has given
-  it another address, which it need not know.
+* without that, a new path as soon as the selected one has been silent for a second: the client is behind a NAT that has
+  given it another address, which it need not know.
 
 A client that tries several candidates at once is answered at each.
 """
@@ -196,12 +196,12 @@ class _UdpCarrier:
         flow = self.traffic
         path = self._path(address, entrance)
         selected = flow.path
-        if selected is None or request.use_candidate:
+        if selected is None or request.use_candidate or self._is_silent(selected):
             flow.select(path)
         elif path is not selected:
             self._remember(request.transaction_id, path)
             if self._contention is None:
-                self._contention = self._clock.callLater(_SILENCE, self._decide, path, selected, selected.packets)
+                self._contention = self._clock.callLater(_SILENCE, self._decide, path, selected)
         flow.send(data)
 
     def answered(self, data: memoryview) -> None:
@@ -223,11 +223,14 @@ class _UdpCarrier:
         if len(self._asked) > _MAX_ASKED:
             self._asked.popitem(last=False)
 
-    def _decide(self, contender: Path, selected: Path, packets: int) -> None:
+    def _is_silent(self, path: Path) -> bool:
+        return self._clock.seconds() - path.heard_at > _SILENCE
+
+    def _decide(self, contender: Path, selected: Path) -> None:
         """Take a new path if the selected one has been silent since it came up."""
         self._contention = None
         flow = self.traffic
-        if flow.path is selected and selected.packets == packets and contender in flow.paths:
+        if flow.path is selected and self._is_silent(selected) and contender in flow.paths:
             flow.select(contender)
 
 

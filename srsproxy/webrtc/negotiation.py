@@ -246,7 +246,9 @@ class Negotiator:
             query = with_credentials(query, self._shared.credentials.draw(origin.server, wish.client.ufrag))
         head, body = await self._ask(asked, connection, _target(wish.path, query))
         head = self._led_back(head, origin)
-        if head.status >= HTTPStatus.MULTIPLE_CHOICES:
+        if HTTPStatus.MULTIPLE_CHOICES <= head.status < HTTPStatus.BAD_REQUEST:
+            raise OriginLost(f"{connection.name}: sends the client elsewhere, to {head.value(b'location') or b''!r}")
+        if head.status >= HTTPStatus.BAD_REQUEST:
             told = f"{connection.name}: {head.status} {head.reason.decode('latin-1')}"
             raise Rejection(Reply(head, body), told, str(head.status))
         try:

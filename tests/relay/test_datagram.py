@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import gc
 import socket
 import tracemalloc
@@ -270,14 +271,24 @@ async def test_all_paths_lead_to_the_origin_and_one_leads_back() -> None:
 
 
 @in_reactor
-async def test_a_path_counts_all_that_comes_from_there() -> None:
-    async with Datagrams() as datagrams:
+async def test_a_path_knows_when_anything_has_come_from_there() -> None:
+    async with Datagrams(own_time=True) as datagrams:
+        datagrams.time.advance(1)
         first, second, origin = datagrams.peer(), datagrams.peer(), datagrams.peer()
         flow = datagrams.flow(origin, first, second)
-        for client, data in ((first, b"?"), (first, b"x"), (first, b""), (second, b"x")):
-            client.send(data, datagrams.to)
-        await origin.receives(b"x", b"", b"x")
-        assert [path.packets for path in flow.paths] == [3, 1]
+        assert [path.heard_at for path in flow.paths] == [1, 1]
+
+        def heard(number: int) -> bool:
+            return flow.paths[0].heard_at == number
+
+        for number, data in enumerate((b"?", b"x", b""), 2):
+            datagrams.time.advance(1)
+            first.send(data, datagrams.to)
+            if number == 3:
+                second.send(b"x", datagrams.to)
+            await until(functools.partial(heard, number), "the datagram")
+        assert [path.heard_at for path in flow.paths] == [4, 3]
+        flow.close(forgotten=True)
 
 
 @in_reactor
@@ -366,7 +377,7 @@ async def test_an_address_moves_to_the_flow_that_asks_for_it_last() -> None:
         client.send(b"still to the new one", datagrams.to)
         await origin.receives(b"still to the new one")
         assert client.look() == 0
-        assert new.paths[0].packets == 2
+        assert new.received_packets == 2
 
 
 @in_reactor
@@ -481,7 +492,7 @@ async def test_a_closed_flow_does_nothing() -> None:
         flow.send(b"not sent")
         flow.send_to(path, b"not sent")
         flow.remove_path(path)
-        flow.pull()
+        flow.pull(1)
         with pytest.raises(ValueError, match="closed flow"):
             flow.add_path(client.address)
         await turns()

@@ -366,13 +366,26 @@ async def test_the_other_pair_takes_over_when_the_selected_one_falls_silent() ->
         joined = await proxied.join(PLAY)
         other = proxied.sibling(joined.client)
         await other.check()
+        time.pass_(0.5)
         await joined.client.check()
-        time.pass_(1.1)  # the selected one was heard of in this second
+        time.pass_(0.6)  # the selected one was heard of in this second
         await reaches(joined, joined.client, 1)
         await other.check()
         time.pass_(1.1)
 
         await reaches(joined, other, 2)
+
+
+@in_reactor
+async def test_the_other_pair_takes_over_at_once_if_the_selected_one_is_silent_already() -> None:
+    time = TakenTime(reactor)
+    async with ProxiedRtc(reactor, time=time) as proxied:
+        joined = await proxied.join(PLAY)
+        other = proxied.sibling(joined.client)
+        time.pass_(1.1)
+        await other.check()
+
+        await reaches(joined, other, 1)
 
 
 @in_reactor
@@ -409,9 +422,10 @@ async def test_media_alone_keeps_the_selected_pair() -> None:
         joined = await proxied.join(PUBLISH)
         other = proxied.sibling(joined.client)
         await other.check()
+        time.pass_(0.5)
         joined.client.send(rtp(1))
         await joined.origin.heard(joined.session)
-        time.pass_(1.1)
+        time.pass_(0.6)
 
         await reaches(joined, joined.client, 2)
 
