@@ -17,7 +17,7 @@ from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
 from srsproxy.relay import datagram
-from srsproxy.relay.datagram import CLIENT_BATCH, MAX_QUARANTINED, Address, DatagramRelay, Flow, Path
+from srsproxy.relay.datagram import BURST, CLIENT_BATCH, MAX_QUARANTINED, Address, DatagramRelay, Flow, Path
 from srsproxy.relay.private_epoll import MAX_BATCH
 from tests.asynchronous import in_reactor
 from tests.relay.datagrams import Datagrams, Peer, Recorder, descriptors, reactor, until
@@ -773,6 +773,37 @@ async def test_a_flood_of_one_socket_leaves_the_others_and_the_reactor_their_tur
         assert 1 <= client.look() <= MAX_BATCH
         await until(lambda: len(datagrams.receiver.from_clients) == 5 * CLIENT_BATCH, "all of the flood")
         await until(lambda: client.look() == 5 * CLIENT_BATCH, "all of the media")
+
+
+@in_reactor
+async def test_a_burst_is_taken_with_few_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[int] = []
+    real = DatagramRelay._serve
+
+    def counting(relay: DatagramRelay, fd: int, event: int) -> None:
+        events.append(fd)
+        real(relay, fd, event)
+
+    monkeypatch.setattr(DatagramRelay, "_serve", counting)
+    async with Datagrams() as datagrams:
+        client, flow, origin = datagrams.session()
+        address = await upstream(flow, origin)
+        for _ in range(1 + BURST):
+            origin.send(b"media", address)
+        datagrams.relay.doRead()
+        assert client.look() == 1 + BURST
+        assert len(events) == 2
+
+
+@in_reactor
+async def test_a_long_burst_leaves_the_reactor_its_turn() -> None:
+    async with Datagrams() as datagrams:
+        client, flow, origin = datagrams.session()
+        address = await upstream(flow, origin)
+        for _ in range(3 * MAX_BATCH):
+            origin.send(b"media", address)
+        datagrams.relay.doRead()
+        assert MAX_BATCH <= client.look() <= MAX_BATCH + BURST
 
 
 @in_reactor
