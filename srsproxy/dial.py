@@ -6,6 +6,7 @@ import errno
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver, IStreamClientEndpoint
@@ -71,16 +72,20 @@ async def connect(endpoint: IStreamClientEndpoint, name: str, protocol: Protocol
         raise unreachable(name, error) from error
 
 
-async def resolve(reactor: Any, endpoint: Endpoint) -> str:
+async def resolve(reactor: Any, endpoint: Endpoint, timeout: float) -> str:
     """The IP address of an origin's endpoint; the first of several.
 
+    :param timeout: seconds in which it must be found.
     :raises OriginUnreachable: there is none.
     """
     if _is_literal(endpoint.host):
         return endpoint.host
     resolution = _Resolution()
     reactor.nameResolver.resolveHostName(resolution, endpoint.host, endpoint.port)
-    addresses = await resolution.completed
+    try:
+        addresses = await resolution.completed.addTimeout(timeout, reactor)
+    except DeferredTimeout:
+        raise OriginUnreachable(f"origin {endpoint}: its name is not found within {timeout:g} s") from None
     if not addresses:
         raise OriginUnreachable(f"origin {endpoint}: its name has no address")
     return addresses[0]

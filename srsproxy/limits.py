@@ -69,10 +69,11 @@ class Rate:
 
         :raises LimitExceeded: too often.
         """
-        self._left = min(self._left + (now - self._since) * self._per_second, self._burst) - 1
+        self._left = min(self._left + (now - self._since) * self._per_second, self._burst)
         self._since = now
-        if self._left < 0:
+        if self._left < 1:
             raise LimitExceeded(f"more than {self._per_second:g} {self._what} a second")
+        self._left -= 1
 
 
 class Admission:

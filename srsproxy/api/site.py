@@ -144,6 +144,8 @@ class ApiRequest(server.Request):
         self.clientproto = b"HTTP/1.1"
         self.channel.persistent = False
         self.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+        # Pages of other sites shall see why, where they may ask at all.
+        self.responseHeaders.setRawHeaders(b"Access-Control-Allow-Origin", [b"*"])
         # The client must not be asked to go on after it was refused.
         self.requestHeaders.removeHeader(b"Expect")
         write_answer(self, json_error(self, http.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {MAX_BODY} bytes"))

@@ -20,7 +20,7 @@ from srsproxy.http.head import Framing, RequestHead, ResponseHead, connection_op
 Field = tuple[bytes, bytes]
 """A header field: name and value."""
 
-_CONNECTION: Final = frozenset(
+HOP_BY_HOP: Final = frozenset(
     {
         b"close",
         b"connection",
@@ -38,7 +38,7 @@ _CONNECTION: Final = frozenset(
 """What is between two neighbours; ``close`` is no field, but what ``Connection`` mostly names. Credentials for a
 forward proxy are not for an origin to see."""
 
-_FRAMED: Final = _CONNECTION | {b"content-length"}
+_FRAMED: Final = HOP_BY_HOP | {b"content-length"}
 
 _FROM_FRONT: Final = _FRAMED | {b"expect", b"x-forwarded-for", b"x-forwarded-proto", b"x-real-ip"}
 """What is not sent on of a request that came through a load balancer in front. ``Expect`` is for us to answer, because
@@ -240,7 +240,7 @@ def client_response(
     without_length = status < 200 or status == 204
     if without_length or status == 304:
         framing = None
-    names = _CONNECTION if framing is None and not without_length else _REWRITTEN if rewritten else _FRAMED
+    names = HOP_BY_HOP if framing is None and not without_length else _REWRITTEN if rewritten else _FRAMED
     if replaced:
         names = names.union([name.lower() for name, _ in replaced])
     return b"HTTP/1.1 %d %b\r\n%b%b%b%b\r\n" % (

@@ -37,6 +37,9 @@ from srsproxy.webrtc.stun import STUN_BYTES, StunMessage, parse, verify_integrit
 _DTLS_ALERT: Final = 21
 """Type of a DTLS record (RFC 6347, section 4.1; RFC 5246, section 7.2). Encrypted, it is close_notify."""
 
+_MIN_ALERT: Final = 13 + 2
+"""Bytes of such a record: its head, and level and description, or more that is encrypted."""
+
 _INSPECTED: Final = STUN_BYTES | {_DTLS_ALERT}
 
 _TRANSACTION_ID: Final = slice(8, 20)
@@ -50,7 +53,8 @@ _MAX_PATHS: Final = 8
 """Addresses of one client. A phone has some candidates; each costs an entry in the relay's table."""
 
 _MAX_ASKED: Final = 32
-"""Requests from other paths than the selected one that wait for their answer; the origin answers at once or never."""
+"""The latest requests of a client. The origin answers at once or never; and who has overheard one of them cannot move
+the session by sending it again."""
 
 _log = Logger()
 
@@ -64,6 +68,7 @@ class Media:
         self._locator = locator
         self._relay = DatagramRelay(shared.reactor, self, _INSPECTED)
         self._carriers: dict[str, _UdpCarrier] = {}
+        self._opening: set[str] = set()
 
     def listen(self, where: BindAddress) -> int:
         """Begin. Returns the port, which is another than asked for if that was 0.
@@ -85,7 +90,8 @@ class Media:
                 self._stray(Stray.UNKNOWN_ADDRESS)
             else:
                 path.flow.send(data)
-                self._sessions.goodbye(_carrier(path.flow).session)
+                if len(data) >= _MIN_ALERT:
+                    self._sessions.goodbye(_carrier(path.flow).session)
             return
         try:
             message = parse(data)
@@ -102,7 +108,11 @@ class Media:
     def _requested(self, request: StunMessage, username: str, data: memoryview, address: Address) -> None:
         session = self._sessions.get(username)
         if session is None:
-            self._later(self._locate(request, bytes(data), address, self._relay.entrance))
+            stray = self._locator.refuses(request, data)
+            if stray is None:
+                self._later(self._locate(request, bytes(data), address, self._relay.entrance))
+            else:
+                self._stray(stray)
         elif not verify_integrity(data, request, session.negotiated.ice_pwd):
             self._stray(Stray.BAD_INTEGRITY)
         else:
@@ -123,20 +133,28 @@ class Media:
         self, session: MediaSession, request: StunMessage, data: bytes, address: Address, entrance: Transmit
     ) -> None:
         """Open the session's flow, and pass on the request that it begins with."""
+        username = session.username
+        if username in self._opening:
+            return
+        self._opening.add(username)
         try:
             endpoint = _media_endpoint(session.origin)
-            host = await resolve(self._shared.reactor, endpoint)
-            if session.record.outcome is not None or session.username in self._carriers:
-                return  # It has ended meanwhile; or there was another request.
+            seconds = self._shared.settings.origin_connect_timeout
+            host = await resolve(self._shared.reactor, endpoint, seconds)
+            if session.record.outcome is not None:
+                return  # It has ended meanwhile.
             try:
                 flow = self._relay.open_flow(host, endpoint.port)
             except OSError as error:
                 raise unreachable(str(endpoint), error) from error
         except (OriginUnreachable, Refused) as error:
-            self._sessions.fail(session, error)
+            if not session.carried:  # Else it runs over TCP, as far as we know.
+                self._sessions.fail(session, error)
             return
+        finally:
+            self._opening.discard(username)
         carrier = _UdpCarrier(self._shared.reactor, session, flow, self._carriers)
-        self._carriers[session.username] = carrier
+        self._carriers[username] = carrier
         session.carry(carrier, self._shared.reactor.seconds())
         carrier.requested(request, memoryview(data), address, entrance)
 
@@ -158,7 +176,8 @@ class Media:
         else:
             if flow.path is not None:
                 flow.send_to(flow.path, data)
-            self._sessions.goodbye(carrier.session)
+            if len(data) >= _MIN_ALERT:
+                self._sessions.goodbye(carrier.session)
 
 
 class _UdpCarrier:
@@ -194,20 +213,24 @@ class _UdpCarrier:
         :param entrance: how to answer there.
         """
         flow = self.traffic
+        asked = self._asked.get(request.transaction_id)
+        if asked is not None and asked.address != address:
+            return
         path = self._path(address, entrance)
+        self._asked[request.transaction_id] = path
+        if len(self._asked) > _MAX_ASKED:
+            self._asked.popitem(last=False)
         selected = flow.path
         if selected is None or request.use_candidate or self._is_silent(selected):
             flow.select(path)
-        elif path is not selected:
-            self._remember(request.transaction_id, path)
-            if self._contention is None:
-                self._contention = self._clock.callLater(_SILENCE, self._decide, path, selected)
+        elif path is not selected and self._contention is None:
+            self._contention = self._clock.callLater(_SILENCE, self._decide, path, selected)
         flow.send(data)
 
     def answered(self, data: memoryview) -> None:
         """The origin has sent a STUN message: if it is an answer, it is for whoever has asked."""
-        path = self._asked.pop(bytes(data[_TRANSACTION_ID]), None) or self.traffic.path
-        if path is not None and path.flow is self.traffic:
+        path = self._asked.get(bytes(data[_TRANSACTION_ID])) or self.traffic.path
+        if path is not None:
             self.traffic.send_to(path, data)
 
     def _path(self, address: Address, entrance: Transmit) -> Path:
@@ -217,11 +240,6 @@ class _UdpCarrier:
         if len(flow.paths) > _MAX_PATHS:
             flow.remove_path(next(old for old in flow.paths if old is not flow.path))
         return path
-
-    def _remember(self, transaction: bytes, path: Path) -> None:
-        self._asked[transaction] = path
-        if len(self._asked) > _MAX_ASKED:
-            self._asked.popitem(last=False)
 
     def _is_silent(self, path: Path) -> bool:
         return self._clock.seconds() - path.heard_at > _SILENCE

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger, LogLevel
@@ -19,6 +19,7 @@ from srsproxy.errors import (
     OriginRejected,
     OriginUnreachable,
     PeerError,
+    Refused,
     SrsProxyError,
     describe,
     log_failure,
@@ -204,6 +205,7 @@ class Negotiator:
         :raises NoOrigin: nothing is known of the session.
         :raises SrsProxyError: there is no answer to it.
         """
+        addresses = self._public_addresses(asked)
         asked = replace(asked, query=session_query(asked.query))
         target = read_session(asked.query, asked.host, self._shared.settings.vhosts)
         origin = await self._owner(target.username, str(target.key))
@@ -214,13 +216,14 @@ class Negotiator:
             raise OriginRejected(f"origin {origin.id}: took a PATCH for an offer")
         sdp = body.decode("utf-8", _UNENCODED)
         if _CANDIDATE in sdp:
-            body = rewrite_candidates(sdp, self._addresses(asked, origin)).encode("utf-8", _UNENCODED)
+            body = rewrite_candidates(sdp, addresses(origin)).encode("utf-8", _UNENCODED)
         return Reply(self._led_back(head, origin), body)
 
     def forget(self, asked: Asked, reply: Reply) -> None:
         """The client is gone, and has not got its answer."""
         if reply.session is not None:
             self._sessions.end(reply.session, Outcome.CLIENT_LOST)
+            _quietly("drop a session", self._shared.balancer.drop_webrtc(reply.session.username))
             self._take_back(asked, reply.session.origin, reply.head)
 
     # Offers
@@ -240,6 +243,7 @@ class Negotiator:
             raise
 
     async def _answer_admitted(self, asked: Asked, wish: _Wish, admission: Admission) -> Reply:
+        addresses = self._public_addresses(asked)
         origin, connection = await self._reach(wish)
         query = asked.query
         if not wish.is_json:
@@ -252,18 +256,35 @@ class Negotiator:
             told = f"{connection.name}: {head.status} {head.reason.decode('latin-1')}"
             raise Rejection(Reply(head, body), told, str(head.status))
         try:
-            body, answer = self._rewritten(asked, wish, origin, body)
+            body, answer = self._rewritten(wish, addresses(origin), body)
             if answer is None:
                 told = body[:_MAX_TOLD].decode("latin-1")
                 raise Rejection(Reply(head, body), f"{connection.name}: {told}", str(head.status))
-            own = ice_credentials(answer)
+            session = await self._begin(wish, origin, ice_credentials(answer), admission)
+        except Rejection:
+            raise
         except PeerError as error:
             self._take_back(asked, origin, head)
             raise OriginLost(f"{connection.name}: its answer cannot be used") from error
-        negotiated = WebRtcSession(wish.key, f"{own.ufrag}:{wish.client.ufrag}", origin.server, own.pwd, wish.action)
-        await self._shared.balancer.save_webrtc(negotiated)
-        session = self._sessions.begin(negotiated, origin, admission, wish.context)
+        except BaseException:
+            self._take_back(asked, origin, head)
+            raise
         return Reply(head, body, session)
+
+    async def _begin(self, wish: _Wish, origin: Origin, own: IceCredentials, admission: Admission) -> MediaSession:
+        """Begin the session that the origin has begun.
+
+        :param own: the ICE credentials of the origin.
+        :raises SrsProxyError: that cannot be.
+        """
+        negotiated = WebRtcSession(wish.key, f"{own.ufrag}:{wish.client.ufrag}", origin.server, own.pwd, wish.action)
+        session = self._sessions.begin(negotiated, origin, admission, wish.context)
+        try:
+            await self._shared.balancer.save_webrtc(negotiated)
+        except SrsProxyError as error:
+            self._sessions.fail(session, error)
+            raise
+        return session
 
     async def _reach(self, wish: _Wish) -> tuple[Origin, OriginConnection]:
         """A connection to the API of the stream's origin."""
@@ -277,12 +298,11 @@ class Negotiator:
 
         return await reach_origin(self._shared.balancer, wish.key, Surface.RTC, attempt, failed, dial=Surface.API)
 
-    def _rewritten(self, asked: Asked, wish: _Wish, origin: Origin, body: bytes) -> tuple[bytes, str | None]:
+    def _rewritten(self, wish: _Wish, addresses: Sequence[CandidateAddress], body: bytes) -> tuple[bytes, str | None]:
         """The body for the client, and the SDP of the origin in it, if there is any.
 
         :raises PeerError: it is not what it should be.
         """
-        addresses = self._addresses(asked, origin)
 
         def rewrite(sdp: str) -> str:
             changed = rewrite_candidates(sdp, addresses)
@@ -295,18 +315,25 @@ class Negotiator:
         sdp = body.decode("utf-8", _UNENCODED)
         return rewrite(sdp).encode("utf-8", _UNENCODED), sdp
 
-    def _addresses(self, asked: Asked, origin: Origin) -> list[CandidateAddress]:
-        """Where the client is to send its media."""
+    def _public_addresses(self, asked: Asked) -> Callable[[Origin], list[CandidateAddress]]:
+        """Where the client is to send its media, if it is for a certain origin.
+
+        :raises Refused: nobody knows.
+        """
         shared = self._shared
         public = list(shared.settings.rtc_candidate) or [PublicAddress(_reached(asked))]
         wanted = eip(asked.query)
         if wanted is not None:
             public.append(wanted)
-        udp, tcp = shared.media_port, shared.media_tcp_port if tcp_endpoint(origin) is not None else None
-        return [
-            CandidateAddress(address.host, address.port or udp, tcp if tcp is None else address.port or tcp)
-            for address in public
-        ]
+
+        def addresses(origin: Origin) -> list[CandidateAddress]:
+            udp, tcp = shared.media_port, shared.media_tcp_port if tcp_endpoint(origin) is not None else None
+            return [
+                CandidateAddress(address.host, address.port or udp, tcp if tcp is None else address.port or tcp)
+                for address in public
+            ]
+
+        return addresses
 
     # Sessions
 
@@ -345,9 +372,7 @@ class Negotiator:
         if not location.startswith(b"/"):
             return
         delete = replace(asked, head=RequestHead(b"DELETE", location, 1, asked.head.fields), body=b"")
-        Deferred.fromCoroutine(self._call(delete, origin, location)).addErrback(
-            lambda failure: log_failure(_log, "take back an offer", failure, LogLevel.debug)
-        )
+        _quietly("take back an offer", Deferred.fromCoroutine(self._call(delete, origin, location)))
 
     # The origin's API
 
@@ -396,16 +421,28 @@ class Negotiator:
         )
 
 
+def _quietly(doing: str, what: Deferred[Any]) -> None:
+    """Nobody waits for this."""
+    what.addErrback(lambda failure: log_failure(_log, doing, failure, LogLevel.debug))
+
+
 def _target(path: bytes, query: bytes) -> bytes:
     return b"%b?%b" % (path, query) if query else path
 
 
 def _reached(asked: Asked) -> str:
-    """The IP address at which the client has reached us, as far as can be known."""
+    """The IP address at which the client has reached us, as far as can be known.
+
+    :raises Refused: it has come by none, but through a Unix socket.
+    """
     name = asked.host.decode("latin-1")
     name = name[1 : name.find("]")] if name.startswith("[") else name.partition(":")[0]
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return asked.here
-    return asked.here if address.is_unspecified else str(address)
+    for text in (name, asked.here):
+        try:
+            # Without a zone, which could be any text.
+            address = ipaddress.ip_address(text.partition("%")[0])
+        except ValueError:
+            continue
+        if not address.is_unspecified:
+            return str(address)
+    raise Refused("PROXY_RTC_CANDIDATE=auto, but the client has reached the HTTP API by no IP address: set the list")

@@ -19,7 +19,9 @@ from srsproxy.streamkey import StreamKey, from_webrtc_url, from_whip, split_para
 from srsproxy.values import PublicAddress, public_address
 from srsproxy.webrtc.sdp import IceCredentials
 
-MOUNTS: Final = (b"/rtc/v1/whip/", b"/rtc/v1/whip-play/", b"/rtc/v1/whep/")
+_WHIP: Final = b"/rtc/v1/whip/"
+_WHEP: Final = b"/rtc/v1/whep/"
+MOUNTS: Final = (_WHIP, b"/rtc/v1/whip-play/", _WHEP)
 """Where SRS serves WHIP and WHEP. Whatever follows in a path means nothing but what :func:`read_offer` says."""
 
 _PLAYED: Final = (b"/whip-play/", b"/whep/")
@@ -42,7 +44,7 @@ class OfferTarget:
     action: Action
 
     path: bytes
-    """What to ask the origin for: with the slash for whose lack SRS would redirect the client."""
+    """What to ask the origin for, see :func:`served_path`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,24 +70,30 @@ class SessionTarget:
 
 
 def served_path(path: bytes) -> bytes:
-    """The path to ask an origin for: with the slash for whose lack SRS would redirect the client.
+    """The path to ask an origin for, which means the same: with the slash for whose lack SRS would redirect the client,
+    and without what else follows, because it might lead elsewhere.
 
     :raises PeerError: it is not at one of :data:`MOUNTS`.
     """
     if path + b"/" in MOUNTS:
-        path += b"/"
-    if not path.startswith(MOUNTS) or b"/.." in path:
-        raise PeerError("the path is none of WHIP and WHEP")
-    return path
+        return path + b"/"
+    if path in MOUNTS:
+        return path
+    if path.startswith(MOUNTS) and b"#" not in path:
+        return _WHEP if path.endswith(_PLAYED) else _WHIP
+    raise PeerError("the path is none of WHIP and WHEP")
 
 
-def _check_credentials(query: bytes) -> None:
+def _check_query(query: bytes) -> None:
     """
-    :raises PeerError: the client chooses the ICE credentials that the origin shall have, or might be understood so.
-        SRS keeps a session for a while that a hook has refused: whoever knows its credentials could use it.
+    :raises PeerError: the client chooses the ICE credentials that the origin shall have, or might be understood so:
+        SRS keeps a session for a while that a hook has refused, and whoever knows its credentials could use it. Or
+        there is a fragment, which SRS does not read.
     """
     if b"ice-ufrag" in query or b"ice-pwd" in query:
         raise PeerError("ice-ufrag and ice-pwd are chosen by the proxy")
+    if b"#" in query:
+        raise PeerError("the request target has a fragment")
 
 
 def read_offer(path: bytes, query: bytes, host: bytes, vhosts: frozenset[str]) -> OfferTarget:
@@ -102,16 +110,10 @@ def read_offer(path: bytes, query: bytes, host: bytes, vhosts: frozenset[str]) -
         client chooses ``ice-ufrag`` or ``ice-pwd``.
     """
     path = served_path(path)
-    _check_credentials(query)
-    if b"#" in path or b"#" in query:
-        raise PeerError("the request target has a fragment")
+    _check_query(query)
     params = _params(query)
     plays = path.endswith(_PLAYED) or params.get("action", "") not in ("", "publish")
-    return OfferTarget(
-        key=_key(params, host, vhosts),
-        action="play" if plays else "publish",
-        path=path,
-    )
+    return OfferTarget(key=_key(params, host, vhosts), action="play" if plays else "publish", path=path)
 
 
 def with_credentials(query: bytes, credentials: IceCredentials) -> bytes:
@@ -138,7 +140,7 @@ def read_session(query: bytes, host: bytes, vhosts: frozenset[str]) -> SessionTa
     :param query: see :func:`session_query`.
     :raises PeerError: the client chooses ``ice-ufrag`` or ``ice-pwd``.
     """
-    _check_credentials(query)
+    _check_query(query)
     params = _params(query)
     return SessionTarget(params.get("session") or None, _key(params, host, vhosts))
 

@@ -232,9 +232,14 @@ class Sessions:
         """Begin a session. One of the same name ends: its client has begun anew.
 
         :param context: id for its lines in the log.
+        :raises Refused: the name is that of a session at another origin, or the proxy is to end.
         """
+        if self._draining:
+            raise Refused("the proxy is shutting down")
         before = self._sessions.get(negotiated.ufrag)
         if before is not None:
+            if before.origin.server != origin.server:
+                raise Refused("another session has this name")
             self.end(before, Outcome.FINISHED)
         admission.identified()
         record = self._shared.log.open(SOURCE, context, admission.address)
@@ -255,10 +260,12 @@ class Sessions:
         error: BaseException | None = None,
         *,
         forgotten: bool = False,
+        stays_over: bool = True,
     ) -> None:
         """End a session; harmless if it has ended.
 
         :param forgotten: the origin knows nothing of it any more.
+        :param stays_over: the client cannot begin it again.
         """
         if session.record.outcome is not None:
             return
@@ -266,8 +273,7 @@ class Sessions:
         session.close(forgotten)
         session.count()
         session.admission.leave()
-        if outcome is not Outcome.CLIENT_LOST:
-            # Who only was away may come back.
+        if stays_over:
             self._over.store(session.username, None, self._clock.seconds())
         self._shared.log.close(session.record, outcome, error)
         self._tell_drained()
@@ -302,6 +308,7 @@ class Sessions:
     def _tell_drained(self) -> None:
         if self._sessions:
             return
+        self._round.clear()
         if self._ticking is not None:
             self._ticking.cancel()
             self._ticking = None
@@ -349,14 +356,18 @@ class Sessions:
         settings, origin = self._shared.settings, session.origin
         idle = settings.webrtc_idle_timeout
         if session.leaving and not heard:
-            self.end(session, Outcome.FINISHED, forgotten=True)
-            _told("drop a session", self._shared.balancer.drop_webrtc(session.username))
-        elif not session.carried:
+            # Anyone may have said so who can send from the client's address; if the client is still there, it comes back.
+            self.end(session, Outcome.FINISHED, stays_over=False)
+            return
+        if heard:
+            session.leaving = False
+        if not session.carried:
             if now - session.begun >= settings.webrtc_start_timeout:
                 what = f"the client did not come within {settings.webrtc_start_timeout:g} s of its answer"
-                self.fail(session, DeadlineExceeded(what))
+                # It may be served by another proxy, and come here from there.
+                self.end(session, Outcome.TIMEOUT, DeadlineExceeded(what), stays_over=False)
         elif now - session.heard_at >= idle:
-            self.end(session, Outcome.CLIENT_LOST)
+            self.end(session, Outcome.CLIENT_LOST, stays_over=False)
         elif now - session.answered_at >= idle:
             self.fail(session, OriginLost(f"{origin.id}: sent nothing for {idle:g} s"))
         elif refused and not answered:

@@ -25,8 +25,8 @@ from srsproxy.errors import (
     SrsProxyError,
     log_failure,
 )
-from srsproxy.http.forwarding import client_chain
-from srsproxy.http.head import RequestHead
+from srsproxy.http.forwarding import HOP_BY_HOP, client_chain
+from srsproxy.http.head import RequestHead, connection_options
 from srsproxy.http.refusal import refusal
 from srsproxy.webrtc.negotiation import Asked, Negotiator, Rejection, Reply
 
@@ -44,18 +44,15 @@ _EXPOSED: Final = b"Location, Link, ETag, Accept-Patch, WWW-Authenticate"
 
 _HOUR: Final = b"3600"
 
-_NOT_PASSED_ON: Final = frozenset(
+_OUR_OWN: Final = frozenset(
     {
-        b"access-control-allow-origin",
         b"access-control-allow-credentials",
+        b"access-control-allow-origin",
         b"access-control-expose-headers",
-        b"connection",
         b"content-length",
-        b"keep-alive",
-        b"transfer-encoding",
     }
 )
-"""Fields of an origin's answer that are about the connection, or that we tell ourselves."""
+"""Fields that we tell instead of the origin; browsers refuse an answer that allows an origin twice."""
 
 _log = Logger()
 
@@ -233,11 +230,15 @@ def _write(request: ApiRequest, reply: Reply, expected: bytes) -> None:
     request.setResponseCode(reply.head.status, reply.head.reason)
     if reply.body and reply.head.value(b"content-type") is None:
         request.setHeader(b"Content-Type", expected)
+    dropped = HOP_BY_HOP.union(_OUR_OWN, connection_options(reply.head))
     by_name: dict[bytes, list[bytes]] = {}
     for name, value in reply.head.fields:
-        if name.lower() not in _NOT_PASSED_ON:
+        if name.lower() not in dropped:
             by_name.setdefault(name.lower(), []).append(value)
     for name, values in by_name.items():
         request.responseHeaders.setRawHeaders(name, values)
-    write_answer(request, reply.body)
+    if reply.head.status == HTTPStatus.NO_CONTENT:
+        request.write(b"")
+    else:
+        write_answer(request, reply.body)
     request.finish()

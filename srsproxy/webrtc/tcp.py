@@ -21,7 +21,15 @@ from srsproxy.balancer.model import Endpoint, Origin, Surface
 from srsproxy.clients import Client, ClientFactory
 from srsproxy.deadline import Deadline
 from srsproxy.dial import client_endpoint, connect
-from srsproxy.errors import DeadlineExceeded, OriginUnreachable, PeerError, Refused, SrsProxyError, outcome_of
+from srsproxy.errors import (
+    DeadlineExceeded,
+    LimitExceeded,
+    OriginUnreachable,
+    PeerError,
+    Refused,
+    SrsProxyError,
+    outcome_of,
+)
 from srsproxy.interfaces import IRelayedHalf, IRelayObserver, IStreamConnection
 from srsproxy.limits import Admission
 from srsproxy.log import new_context_id
@@ -36,6 +44,11 @@ from srsproxy.webrtc.stun import StunMessage, parse, verify_integrity
 
 FIRST_FRAME_TIMEOUT: Final = 10.0
 """Seconds within which the first frame must have come; clients send it at once."""
+
+
+MAX_EARLY: Final = 128 * 1024
+"""Bytes that a client may send before its origin is connected to. It is not read any more by then, but TLS may deliver
+what has been read already; clients send a frame and wait for the answer."""
 
 
 class _Stray(PeerError):
@@ -115,6 +128,9 @@ class TcpClient(Client):
         self._connected = connected
         self._gone = gone
         self._name: str | None = None
+        self._address = ""
+        self._deadline = Deadline(shared.reactor)
+        self._admission = Admission(shared.limits, "")
         self._buffer = b""
         self._seeking: Deferred[None] | None = None
         self._session: MediaSession | None = None
@@ -128,8 +144,6 @@ class TcpClient(Client):
 
     def connectionMade(self) -> None:
         self.context = new_context_id()
-        self._deadline = Deadline(self._shared.reactor)
-        self._admission = Admission(self._shared.limits, "")
         tune(self.transport, self._shared.settings.stall_timeout)
         self._deadline.expect("no STUN request", FIRST_FRAME_TIMEOUT, self._too_late)
         self._look_at_address()
@@ -139,7 +153,9 @@ class TcpClient(Client):
             self._inward.data_received(data)
         elif not self._closing:
             self._buffer += data
-            if self._seeking is None:
+            if len(self._buffer) > MAX_EARLY:
+                self._refuse(LimitExceeded(f"more than {MAX_EARLY} bytes before there is a connection to the origin"))
+            elif self._seeking is None:
                 self._read_first_frame()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -186,7 +202,7 @@ class TcpClient(Client):
         """
         session = self._sessions.get(username)
         if session is None:
-            found = await self._locator.locate(request, frame, self._address)
+            found = self._locator.refuses(request, frame) or await self._locator.locate(request, frame, self._address)
             if isinstance(found, Stray):
                 raise _Stray(f"the STUN request is of no session: {found.value}")
             session = found
@@ -202,8 +218,6 @@ class TcpClient(Client):
         endpoint = tcp_endpoint(session.origin)
         if endpoint is None:
             raise OriginUnreachable(f"origin {session.origin.id} announces no WebRTC over TCP")
-        guard = FrameGuard()
-        guard.inspect(memoryview(self._buffer))
         upstream = _Upstream(self, settings.stall_timeout)
         await connect(
             client_endpoint(self._shared.reactor, endpoint, settings.origin_connect_timeout), str(endpoint), upstream
@@ -211,9 +225,18 @@ class TcpClient(Client):
         if session.record.outcome is not None:
             upstream.abort()
             raise Refused("the session has ended")
-        self._relay(session, upstream, guard)
+        try:
+            self._relay(session, upstream)
+        except PeerError:
+            upstream.abort()
+            raise
 
-    def _relay(self, session: MediaSession, upstream: _Upstream, guard: FrameGuard) -> None:
+    def _relay(self, session: MediaSession, upstream: _Upstream) -> None:
+        """
+        :raises PeerError: the client has sent more already, which is not to be passed on.
+        """
+        guard = FrameGuard()
+        guard.inspect(memoryview(self._buffer))
         self._admission.identified()
         self._session, self._upstream = session, upstream
         session.carry(self, self._shared.reactor.seconds())
@@ -290,7 +313,8 @@ class TcpClient(Client):
     def shut_down(self) -> None:
         """See :meth:`Client.shut_down`."""
         self._end()
-        self.transport.abortConnection()
+        if self.transport is not None:
+            self.transport.abortConnection()
 
     # The session's side (Carrier)
 
