@@ -72,10 +72,11 @@ async def connect(endpoint: IStreamClientEndpoint, name: str, protocol: Protocol
         raise unreachable(name, error) from error
 
 
-async def resolve(reactor: Any, endpoint: Endpoint, timeout: float) -> str:
-    """The IP address of an origin's endpoint; the first of several.
+async def resolve(reactor: Any, endpoint: Endpoint, seconds: float) -> str:
+    """The IP address of an origin's endpoint, for datagrams, of which nobody tells whether they arrive. Of several, it
+    is an IPv4 address, because SRS listens on IPv6 only if it is told to.
 
-    :param timeout: seconds in which it must be found.
+    :param seconds: in which it must be found.
     :raises OriginUnreachable: there is none.
     """
     if _is_literal(endpoint.host):
@@ -83,12 +84,12 @@ async def resolve(reactor: Any, endpoint: Endpoint, timeout: float) -> str:
     resolution = _Resolution()
     reactor.nameResolver.resolveHostName(resolution, endpoint.host, endpoint.port)
     try:
-        addresses = await resolution.completed.addTimeout(timeout, reactor)
+        addresses = await resolution.completed.addTimeout(seconds, reactor)
     except DeferredTimeout:
-        raise OriginUnreachable(f"origin {endpoint}: its name is not found within {timeout:g} s") from None
+        raise OriginUnreachable(f"origin {endpoint}: its name is not found within {seconds:g} s") from None
     if not addresses:
         raise OriginUnreachable(f"origin {endpoint}: its name has no address")
-    return addresses[0]
+    return min(addresses, key=lambda address: ":" in address)
 
 
 def _is_literal(host: str) -> bool:

@@ -32,8 +32,8 @@ class Locator:
         self._rate = Rate("sessions", _PER_SECOND, _PER_SECOND, shared.reactor.seconds())
 
     def refuses(self, request: StunMessage, data: bytes | memoryview) -> Stray | None:
-        """Why the session that a client asks for is not looked for, if it is not; else :meth:`locate` is to follow. Most
-        of what strangers send ends here, at the cost of a few microseconds.
+        """Why the session that a client asks for is not looked for, if it is not; else :meth:`locate` is to follow.
+        Most of what strangers send ends here, at the cost of a few microseconds.
 
         :param request: a Binding request.
         :param data: all of it.

@@ -157,6 +157,7 @@ class MediaSession:
             self._carriers.remove(carrier)
             self._past = _sums(self._past, _counts(carrier.traffic))
             self.leaving = not self._carriers
+            self.count()  # What the client says from now on tells that it is still there.
 
     def close(self, forgotten: bool) -> None:
         """Close all carriers."""
@@ -356,7 +357,7 @@ class Sessions:
         settings, origin = self._shared.settings, session.origin
         idle = settings.webrtc_idle_timeout
         if session.leaving and not heard:
-            # Anyone may have said so who can send from the client's address; if the client is still there, it comes back.
+            # Whoever can send from the client's address may have said so. If the client is still there, it comes back.
             self.end(session, Outcome.FINISHED, stays_over=False)
             return
         if heard:

@@ -93,6 +93,9 @@ class _Signalling(ApiResource):
         request.setHeader(b"Access-Control-Allow-Origin", b"*")
         request.setHeader(b"Access-Control-Expose-Headers", _EXPOSED)
         request.setHeader(b"Cache-Control", b"no-store")
+        if len(request.requestHeaders.getRawHeaders(b"host", ())) > 1:
+            # Each would name another vhost to somebody (RFC 9112, section 3.2).
+            return json_error(request, HTTPStatus.BAD_REQUEST, "there is more than one Host")
         return super().render(request)
 
     def render_OPTIONS(self, request: ApiRequest) -> bytes:

@@ -145,8 +145,18 @@ def test_a_path_without_its_slash_gets_it(mount: bytes) -> None:
     assert read_offer(mount[:-1], b"", HOST, VHOSTS).path == mount
 
 
-def test_a_path_goes_on_as_it_came() -> None:
-    assert read("/rtc/v1/whip/a//%41/b").path == b"/rtc/v1/whip/a//%41/b"
+@pytest.mark.parametrize(
+    ("path", "served"),
+    [
+        ("/rtc/v1/whip/a//%41/b", "/rtc/v1/whip/"),
+        ("/rtc/v1/whip/../../../api/v1/clients/", "/rtc/v1/whip/"),
+        ("/rtc/v1/whep/x", "/rtc/v1/whip/"),
+        ("/rtc/v1/whip/x/whep/", "/rtc/v1/whep/"),
+        ("/rtc/v1/whip-play/x/whip-play/", "/rtc/v1/whep/"),
+    ],
+)
+def test_what_follows_in_a_path_does_not_reach_the_origin(path: str, served: str) -> None:
+    assert read(path).path == served.encode()
 
 
 @pytest.mark.parametrize(
@@ -160,13 +170,7 @@ def test_other_paths_are_refused(path: str) -> None:
 
 @pytest.mark.parametrize("target", ["/rtc/v1/whip/#x", "/rtc/v1/whip/?stream=a#b"])
 def test_a_fragment_is_refused_because_srs_does_not_read_it(target: str) -> None:
-    with pytest.raises(PeerError, match="fragment"):
-        read(target)
-
-
-@pytest.mark.parametrize("target", ["/rtc/v1/whip/../../../api/v1/clients/", "/rtc/v1/whep/.."])
-def test_a_path_that_climbs_is_refused(target: str) -> None:
-    with pytest.raises(PeerError, match="none of WHIP and WHEP"):
+    with pytest.raises(PeerError, match=r"fragment|none of WHIP and WHEP"):
         read(target)
 
 
@@ -246,7 +250,7 @@ def test_any_target_is_an_offer_or_a_peer_error(path: bytes, query: bytes, host:
         offer = read_offer(path, query, host, VHOSTS)
     except PeerError:
         return
-    assert offer.path == path
+    assert offer.path in MOUNTS
     assert offer.key.vhost in {DEFAULT_VHOST, *VHOSTS}
     str(offer.key).encode("utf-8", "surrogateescape")
 

@@ -263,7 +263,8 @@ async def test_a_session_ends_soon_after_a_peer_has_said_goodbye(who: str) -> No
         time.pass_(0.4)
 
         await proxied.ended("webrtc", Outcome.FINISHED)
-        assert await proxied.proxy.balancer.load_webrtc(joined.session.username) is None
+        # Whoever could send from the client's address may have said so: the client may come back.
+        await joined.client.check()
 
 
 @in_reactor
@@ -399,7 +400,7 @@ async def test_requests_that_come_while_a_name_is_looked_up_open_one_socket() ->
     async with ProxiedRtc(reactor, time=TakenTime(reactor, resolver)) as proxied:
         joined = await join_by_name(proxied)
         asked = [joined.client.send_check() for _ in range(3)]
-        await proxied.until(lambda: len(resolver.asked) == 3, "the questions")
+        await proxied.until(lambda: len(resolver.asked) == 1, "the question")
         before = descriptors()
         resolver.answer()
 

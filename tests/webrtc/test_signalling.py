@@ -55,7 +55,7 @@ async def test_nothing_but_candidates_changes_in_a_recorded_answer() -> None:
         ("/rtc/v1/whep/?app=x", "/rtc/v1/whep/?", "__defaultVhost__/x/livestream", "play"),
         ("/rtc/v1/whep", "/rtc/v1/whep/?", "__defaultVhost__/live/livestream", "play"),
         ("/rtc/v1/whip/", "/rtc/v1/whip/?", "__defaultVhost__/live/livestream", "publish"),
-        ("/rtc/v1/whep/x/y?stream=a.flv", "/rtc/v1/whep/x/y?", "__defaultVhost__/live/a", "publish"),
+        ("/rtc/v1/whep/x/y?stream=a.flv", "/rtc/v1/whip/?", "__defaultVhost__/live/a", "publish"),
         ("/rtc/v1/whip/?stream=a&vhost=test.com", "/rtc/v1/whip/?", "test.com/live/a", "publish"),
         ("/rtc/v1/whip/?stream=a&vhost=unknown.org", "/rtc/v1/whip/?", "__defaultVhost__/live/a", "publish"),
     ],
