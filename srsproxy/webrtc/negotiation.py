@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any, Final
-
-from twisted.internet.defer import Deferred
-from twisted.logger import Logger, LogLevel
+from typing import Final
 
 from srsproxy.balancer.model import Endpoint, Origin, Surface, WebRtcSession
 from srsproxy.balancer.routing import reach_origin
@@ -19,23 +15,18 @@ from srsproxy.errors import (
     OriginRejected,
     OriginUnreachable,
     PeerError,
-    Refused,
     SrsProxyError,
     describe,
-    log_failure,
     outcome_of,
 )
-from srsproxy.http.call import call
-from srsproxy.http.forwarding import origin_request, relocated
-from srsproxy.http.head import RequestHead, ResponseHead
+from srsproxy.http.head import ResponseHead
 from srsproxy.http.upstream import OriginConnection
 from srsproxy.limits import Admission
 from srsproxy.log import ContextLogger, new_context_id
 from srsproxy.outcome import Outcome
-from srsproxy.values import PublicAddress
+from srsproxy.webrtc.addresses import candidates, public_addresses
 from srsproxy.webrtc.offer import (
     Action,
-    eip,
     read_json_offer,
     read_offer,
     read_session,
@@ -44,10 +35,10 @@ from srsproxy.webrtc.offer import (
     session_query,
     with_credentials,
 )
+from srsproxy.webrtc.originapi import Asked, OriginApi
 from srsproxy.webrtc.sdp import CandidateAddress, IceCredentials, ice_credentials, rewrite_candidates
 from srsproxy.webrtc.sessions import MediaSession, Sessions
-from srsproxy.webrtc.shared import SOURCE, Shared
-from srsproxy.webrtc.tcp import tcp_endpoint
+from srsproxy.webrtc.shared import SOURCE, Shared, in_background
 
 _MAX_TOLD: Final = 200
 """Bytes of an origin's refusal that the log tells."""
@@ -56,36 +47,6 @@ _CANDIDATE: Final = "\na=candidate:"
 
 _UNENCODED: Final = "surrogateescape"
 """How bytes that are not UTF-8 stand in text."""
-
-_log = Logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A client's request.
-
-    :ivar head: of the request.
-    :ivar path: of its target.
-    :ivar query: of its target, without the question mark.
-    :ivar chain: addresses through which it came, see :func:`srsproxy.http.forwarding.client_chain`.
-    :ivar from_front: whether the TCP peer is a trusted front.
-    :ivar scheme: ``http`` or ``https``.
-    :ivar here: the address at which the TCP peer has reached us; may be no IP address.
-    """
-
-    head: RequestHead
-    path: bytes
-    query: bytes
-    body: bytes
-    chain: Sequence[str]
-    from_front: bool
-    scheme: str
-    here: str
-
-    @property
-    def host(self) -> bytes:
-        """The value of its Host field."""
-        return self.head.value(b"host") or b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +100,7 @@ class Negotiator:
     def __init__(self, shared: Shared, sessions: Sessions) -> None:
         self._shared = shared
         self._sessions = sessions
+        self._api = OriginApi(shared)
 
     async def whip(self, asked: Asked) -> Reply:
         """A POST by WHIP (RFC 9725, section 4.2) or WHEP.
@@ -188,13 +150,13 @@ class Negotiator:
         asked = replace(asked, query=session_query(asked.query), body=b"")
         target = read_session(asked.query, asked.host, self._shared.settings.vhosts)
         origin = await self._owner(target.username, str(target.key))
-        head, body = await self._call(asked, origin, _target(served_path(asked.path), asked.query))
+        head, body = await self._api.call(asked, origin, _target(served_path(asked.path), asked.query))
         if head.status < HTTPStatus.MULTIPLE_CHOICES and target.username is not None:
             session = self._sessions.get(target.username)
             if session is not None:
                 self._sessions.end(session, Outcome.FINISHED, forgotten=True)
             await self._shared.balancer.drop_webrtc(target.username)
-        return Reply(self._led_back(head, origin), body)
+        return Reply(head, body)
 
     async def patch(self, asked: Asked) -> Reply:
         """A PATCH of a session: trickle ICE, or a restart of ICE (RFC 9725, section 4.3).
@@ -205,26 +167,26 @@ class Negotiator:
         :raises NoOrigin: nothing is known of the session.
         :raises SrsProxyError: there is no answer to it.
         """
-        addresses = self._public_addresses(asked)
+        public = public_addresses(self._shared, asked)
         asked = replace(asked, query=session_query(asked.query))
         target = read_session(asked.query, asked.host, self._shared.settings.vhosts)
         origin = await self._owner(target.username, str(target.key))
         query = with_credentials(asked.query, self._shared.credentials.draw(origin.server, ""))
-        head, body = await self._call(asked, origin, _target(served_path(asked.path), query))
+        head, body = await self._api.call(asked, origin, _target(served_path(asked.path), query))
         if head.status == HTTPStatus.CREATED:
-            self._take_back(asked, origin, head)
+            self._api.take_back(asked, origin, head)
             raise OriginRejected(f"origin {origin.id}: took a PATCH for an offer")
         sdp = body.decode("utf-8", _UNENCODED)
         if _CANDIDATE in sdp:
-            body = rewrite_candidates(sdp, addresses(origin)).encode("utf-8", _UNENCODED)
-        return Reply(self._led_back(head, origin), body)
+            body = rewrite_candidates(sdp, candidates(self._shared, public, origin)).encode("utf-8", _UNENCODED)
+        return Reply(head, body)
 
     def forget(self, asked: Asked, reply: Reply) -> None:
         """The client is gone, and has not got its answer."""
         if reply.session is not None:
             self._sessions.end(reply.session, Outcome.CLIENT_LOST)
-            _quietly("drop a session", self._shared.balancer.drop_webrtc(reply.session.username))
-            self._take_back(asked, reply.session.origin, reply.head)
+            in_background("drop a session", self._shared.balancer.drop_webrtc(reply.session.username))
+            self._api.take_back(asked, reply.session.origin, reply.head)
 
     # Offers
 
@@ -243,20 +205,19 @@ class Negotiator:
             raise
 
     async def _answer_admitted(self, asked: Asked, wish: _Wish, admission: Admission) -> Reply:
-        addresses = self._public_addresses(asked)
+        public = public_addresses(self._shared, asked)
         origin, connection = await self._reach(wish)
         query = asked.query
         if not wish.is_json:
             query = with_credentials(query, self._shared.credentials.draw(origin.server, wish.client.ufrag))
-        head, body = await self._ask(asked, connection, _target(wish.path, query))
-        head = self._led_back(head, origin)
+        head, body = await self._api.ask(asked, origin, connection, _target(wish.path, query))
         if HTTPStatus.MULTIPLE_CHOICES <= head.status < HTTPStatus.BAD_REQUEST:
             raise OriginLost(f"{connection.name}: sends the client elsewhere, to {head.value(b'location') or b''!r}")
         if head.status >= HTTPStatus.BAD_REQUEST:
             told = f"{connection.name}: {head.status} {head.reason.decode('latin-1')}"
             raise Rejection(Reply(head, body), told, str(head.status))
         try:
-            body, answer = self._rewritten(wish, addresses(origin), body)
+            body, answer = self._rewritten(wish, candidates(self._shared, public, origin), body)
             if answer is None:
                 told = body[:_MAX_TOLD].decode("latin-1")
                 raise Rejection(Reply(head, body), f"{connection.name}: {told}", str(head.status))
@@ -264,10 +225,10 @@ class Negotiator:
         except Rejection:
             raise
         except PeerError as error:
-            self._take_back(asked, origin, head)
+            self._api.take_back(asked, origin, head)
             raise OriginLost(f"{connection.name}: its answer cannot be used") from error
         except BaseException:
-            self._take_back(asked, origin, head)
+            self._api.take_back(asked, origin, head)
             raise
         return Reply(head, body, session)
 
@@ -315,26 +276,6 @@ class Negotiator:
         sdp = body.decode("utf-8", _UNENCODED)
         return rewrite(sdp).encode("utf-8", _UNENCODED), sdp
 
-    def _public_addresses(self, asked: Asked) -> Callable[[Origin], list[CandidateAddress]]:
-        """Where the client is to send its media, if it is for a certain origin.
-
-        :raises Refused: nobody knows.
-        """
-        shared = self._shared
-        public = list(shared.settings.rtc_candidate) or [PublicAddress(_reached(asked))]
-        wanted = eip(asked.query)
-        if wanted is not None:
-            public.append(wanted)
-
-        def addresses(origin: Origin) -> list[CandidateAddress]:
-            udp, tcp = shared.media_port, shared.media_tcp_port if tcp_endpoint(origin) is not None else None
-            return [
-                CandidateAddress(address.host, address.port or udp, tcp if tcp is None else address.port or tcp)
-                for address in public
-            ]
-
-        return addresses
-
     # Sessions
 
     async def _owner(self, username: str | None, key: str) -> Origin:
@@ -362,87 +303,6 @@ class Negotiator:
             raise OriginUnreachable(f"origin {server} of the session is gone")
         return origin
 
-    def _take_back(self, asked: Asked, origin: Origin, head: ResponseHead) -> None:
-        """Tell the origin that a session which it has begun is not wanted; else its stream would be busy for half a
-        minute.
-
-        :param head: of its answer to the offer.
-        """
-        location = head.value(b"location") or b""
-        if not location.startswith(b"/"):
-            return
-        delete = replace(asked, head=RequestHead(b"DELETE", location, 1, asked.head.fields), body=b"")
-        _quietly("take back an offer", Deferred.fromCoroutine(self._call(delete, origin, location)))
-
-    # The origin's API
-
-    async def _call(self, asked: Asked, origin: Origin, target: bytes) -> tuple[ResponseHead, bytes]:
-        """Ask this origin.
-
-        :raises SrsProxyError: there is no answer.
-        """
-        endpoint = next(iter(origin.dial(Surface.API)), None)
-        if endpoint is None:
-            raise OriginUnreachable(f"origin {origin.id} announces no API")
-        return await self._ask(asked, await self._shared.pool.connect(endpoint), target)
-
-    async def _ask(self, asked: Asked, connection: OriginConnection, target: bytes) -> tuple[ResponseHead, bytes]:
-        """Send the client's request on, and wait for the answer."""
-        request = origin_request(
-            asked.head,
-            target=target,
-            chain=asked.chain,
-            from_front=asked.from_front,
-            scheme=asked.scheme,
-            authority=None if asked.host else connection.name.encode(),
-            body=len(asked.body),
-            to_rewrite=True,
-        )
-        shared = self._shared
-        return await call(
-            shared.reactor,
-            connection,
-            asked.head.method,
-            request + asked.body,
-            shared.head_limits,
-            shared.settings.webrtc_origin_timeout,
-        )
-
-    def _led_back(self, head: ResponseHead, origin: Origin) -> ResponseHead:
-        """The head with a Location that leads to us, also if it is an absolute URL of the origin's API."""
-        location = head.value(b"location")
-        if location is None:
-            return head
-        authorities = [str(endpoint).lower().encode() for endpoint in origin.dial(Surface.API)]
-        changed = relocated(location, [*authorities, *[name.removesuffix(b":80") for name in authorities]])
-        return replace(
-            head,
-            fields=[(name, changed if name.lower() == b"location" else value) for name, value in head.fields],
-        )
-
-
-def _quietly(doing: str, what: Deferred[Any]) -> None:
-    """Nobody waits for this."""
-    what.addErrback(lambda failure: log_failure(_log, doing, failure, LogLevel.debug))
-
 
 def _target(path: bytes, query: bytes) -> bytes:
     return b"%b?%b" % (path, query) if query else path
-
-
-def _reached(asked: Asked) -> str:
-    """The IP address at which the client has reached us, as far as can be known.
-
-    :raises Refused: it has come by none, but through a Unix socket.
-    """
-    name = asked.host.decode("latin-1")
-    name = name[1 : name.find("]")] if name.startswith("[") else name.partition(":")[0]
-    for text in (name, asked.here):
-        try:
-            # Without a zone, which could be any text.
-            address = ipaddress.ip_address(text.partition("%")[0])
-        except ValueError:
-            continue
-        if not address.is_unspecified:
-            return str(address)
-    raise Refused("PROXY_RTC_CANDIDATE=auto, but the client has reached the HTTP API by no IP address: set the list")

@@ -15,16 +15,15 @@ from typing import Protocol as Interface
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger, LogLevel
 
 from srsproxy.balancer.expiry import ExpiringTable
 from srsproxy.balancer.model import Origin, WebRtcSession
-from srsproxy.errors import DeadlineExceeded, OriginLost, Refused, log_failure, outcome_of
+from srsproxy.errors import DeadlineExceeded, OriginLost, Refused, outcome_of
 from srsproxy.limits import Admission
 from srsproxy.log import ContextLogger
 from srsproxy.outcome import Outcome
 from srsproxy.stats import Session
-from srsproxy.webrtc.shared import SOURCE, Shared
+from srsproxy.webrtc.shared import SOURCE, Shared, in_background
 
 _LOOKS_PER_TIMEOUT: Final = 6
 """How often a session is looked at within the shorter of its timeouts; it may end late by as much."""
@@ -48,8 +47,6 @@ _MAX_OVER: Final = 20_000
 _counts = attrgetter(
     "received_bytes", "received_packets", "received_drops", "sent_bytes", "sent_packets", "sent_drops", "refusals"
 )
-
-_log = Logger()
 
 
 class Traffic(Interface):
@@ -337,7 +334,7 @@ class Sessions:
         def learn(origins: list[Origin]) -> None:
             self._starts = {origin.server: origin.id for origin in origins}
 
-        _told("look for restarted origins", self._shared.balancer.origins().addCallback(learn))
+        in_background("look for restarted origins", self._shared.balancer.origins().addCallback(learn))
 
     def _count(self, session: MediaSession, now: float) -> tuple[bool, bool, bool]:
         """As :meth:`MediaSession.count`."""
@@ -372,14 +369,14 @@ class Sessions:
         elif now - session.answered_at >= idle:
             self.fail(session, OriginLost(f"{origin.id}: sent nothing for {idle:g} s"))
         elif refused and not answered:
-            _told("report an origin that refuses media", self._shared.balancer.report_failure(origin))
+            in_background("report an origin that refuses media", self._shared.balancer.report_failure(origin))
             self.fail(session, OriginLost(f"{origin.id}: does not listen for media any more"))
         elif not answered and self._starts.get(origin.server, origin.id) != origin.id:
             self.fail(session, OriginLost(f"{origin.id}: was restarted"))
         elif not heard or now - session.kept_at >= self._keep_after:
             # Of a silent client, another proxy may know that it has left.
             session.kept_at = now
-            _told("renew the record of a session", Deferred.fromCoroutine(self._keep(session, heard)))
+            in_background("renew the record of a session", Deferred.fromCoroutine(self._keep(session, heard)))
 
     async def _keep(self, session: MediaSession, heard: bool) -> None:
         """Renew the session's record in the balancer, lest the client is unknown when it comes to another proxy."""
@@ -395,8 +392,3 @@ class Sessions:
 
 def _sums(*counts: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(map(sum, zip(*counts, strict=True)))
-
-
-def _told(doing: str, what: Deferred[None]) -> None:
-    """Nobody waits for this. The balancer may be out of reach for a while, which it tells itself."""
-    what.addErrback(lambda failure: log_failure(_log, doing, failure, LogLevel.debug))

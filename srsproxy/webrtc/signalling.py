@@ -28,7 +28,8 @@ from srsproxy.errors import (
 from srsproxy.http.forwarding import HOP_BY_HOP, client_chain
 from srsproxy.http.head import RequestHead, connection_options
 from srsproxy.http.refusal import refusal
-from srsproxy.webrtc.negotiation import Asked, Negotiator, Rejection, Reply
+from srsproxy.webrtc.negotiation import Negotiator, Rejection, Reply
+from srsproxy.webrtc.originapi import Asked
 
 _SDP: Final = b"application/sdp"
 _JSON: Final = b"application/json"
