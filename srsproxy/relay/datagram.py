@@ -17,25 +17,30 @@ for events costs no less.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import ipaddress
 import os
 import select
 import socket
-import struct
-from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from srsproxy.relay.private_epoll import PrivateEpoll
+from srsproxy.relay.quarantine import Quarantine
+from srsproxy.relay.udpsockets import (
+    PACKET_INFO_SPACE,
+    Address,
+    destination,
+    enlarge,
+    open_socket,
+    share_address,
+    tell_destinations,
+)
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
     from srsproxy.relay.private_epoll import Reactor
 
 _log = Logger()
@@ -43,9 +48,6 @@ _log = Logger()
 Transmit = Callable[["bytes | memoryview", "Address"], int]
 """How a datagram goes to a client: ``sendto`` of the socket that the client has sent to."""
 
-Address = tuple[str, int] | tuple[str, int, int, int]
-"""A client's address as the listening socket gives it. On ``::``, an IPv4 client has one such as
-``("::ffff:192.0.2.1", 1024, 0, 0)``."""
 
 MAX_DATAGRAM: Final = 64 * 1024
 """Bytes; more than UDP can carry, so that nothing is cut."""
@@ -68,26 +70,10 @@ MAX_ENTRANCES: Final = 64
 """Addresses of this machine that have a socket of their own. In the IPv4 loopback network there are 16 million, all of
 them ours."""
 
-_PACKET_INFO_SPACE: Final = socket.CMSG_SPACE(struct.calcsize("16sI"))
-_PACKET_INFO: Final = {
-    # struct in_pktinfo: interface, the address that answers best come from, and where the datagram went (ip(7))
-    socket.AF_INET: (socket.IPPROTO_IP, 8, struct.Struct("=I4s4s")),
-    # struct in6_pktinfo: where the datagram went, interface (ipv6(7))
-    socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, struct.Struct("=16sI")),
-}
-"""By family: level and type of the control message that tells where a datagram went, and its content. Python has no
-name for ``IP_PKTINFO``."""
 
 ORIGIN_MEMORY: Final = 35.0
 """Seconds after which SRS has forgotten a WebRTC session that fell silent: its ``stun_timeout``, and 5 s until it
 looks."""
-
-MAX_QUARANTINED: Final = 1024
-"""Sockets of closed flows kept at the most, each of them a descriptor: 29 flows closed a second in the long run."""
-
-# asm-generic/socket.h; Python has no names for them. With CAP_NET_ADMIN they go beyond net.core.wmem_max and rmem_max.
-_SO_SNDBUFFORCE: Final = 32
-_SO_RCVBUFFORCE: Final = 33
 
 
 class DatagramReceiver(Protocol):
@@ -299,7 +285,7 @@ class DatagramRelay(PrivateEpoll):
         :param quarantine: seconds after which origins have forgotten a session.
         """
         super().__init__(reactor)
-        self._quarantine = _Quarantine(reactor, quarantine)
+        self._quarantine = Quarantine(reactor, quarantine)
         self.seconds = reactor.seconds
         # What clients send to: sockets by number; the one on all addresses; how to send by those on one address.
         self._entrances: dict[int, socket.socket] = {}
@@ -322,7 +308,7 @@ class DatagramRelay(PrivateEpoll):
         :raises CannotListenError: it is taken, or not an address of this machine.
         """
         try:
-            listener = _open_socket(interface, port, socket.socket.bind)
+            listener = open_socket(interface, port, socket.socket.bind)
         except OSError as error:
             raise CannotListenError(interface, port, error) from error
         received, sent = self._enter(listener)
@@ -335,8 +321,7 @@ class DatagramRelay(PrivateEpoll):
                 asked=LISTENER_BUFFER,
             )
         if ipaddress.ip_address(interface).is_unspecified:
-            level, kind, _ = _PACKET_INFO[listener.family]
-            listener.setsockopt(level, socket.IPV6_RECVPKTINFO if level == socket.IPPROTO_IPV6 else kind, 1)
+            tell_destinations(listener)
             self._everywhere = listener
         self.entrance = listener.sendto
         bound: int = listener.getsockname()[1]
@@ -344,8 +329,8 @@ class DatagramRelay(PrivateEpoll):
 
     def _enter(self, listener: socket.socket) -> tuple[int, int]:
         """Take what comes to this socket. Returns the sizes of its buffers, in bytes."""
-        received = _enlarge(listener, socket.SO_RCVBUF, _SO_RCVBUFFORCE, LISTENER_BUFFER)
-        sent = _enlarge(listener, socket.SO_SNDBUF, _SO_SNDBUFFORCE, LISTENER_BUFFER)
+        received = enlarge(listener, socket.SO_RCVBUF, LISTENER_BUFFER)
+        sent = enlarge(listener, socket.SO_SNDBUF, LISTENER_BUFFER)
         self._entrances[listener.fileno()] = listener
         self._open().register(listener, select.EPOLLIN)
         return received, sent
@@ -359,14 +344,14 @@ class DatagramRelay(PrivateEpoll):
             raise OSError(errno.ESHUTDOWN, os.strerror(errno.ESHUTDOWN))
         while True:
             try:
-                connected = _open_socket(host, port, socket.socket.connect)
+                connected = open_socket(host, port, socket.socket.connect)
                 break
             except OSError as error:
                 # Rather risk that an origin mixes up sessions than refuse one.
                 exhausted = error.errno in (errno.EMFILE, errno.ENFILE, errno.EAGAIN)
                 if not exhausted or not self._quarantine.release_oldest():
                     raise
-        _enlarge(connected, socket.SO_RCVBUF, _SO_RCVBUFFORCE, ORIGIN_BUFFER)
+        enlarge(connected, socket.SO_RCVBUF, ORIGIN_BUFFER)
         self._open().register(connected, select.EPOLLIN)
         flow = self._flows[connected.fileno()] = Flow(self, connected)
         return flow
@@ -445,7 +430,7 @@ class DatagramRelay(PrivateEpoll):
         now = self.seconds()
         for _ in range(CLIENT_BATCH):
             try:
-                size, control, _, address = everywhere.recvmsg_into([self.octets], _PACKET_INFO_SPACE)
+                size, control, _, address = everywhere.recvmsg_into([self.octets], PACKET_INFO_SPACE)
             except OSError:
                 return
             entrance = self._entrance_at(everywhere, control)
@@ -462,7 +447,7 @@ class DatagramRelay(PrivateEpoll):
     def _entrance_at(self, everywhere: socket.socket, control: list[tuple[int, int, bytes]]) -> Transmit:
         """How to answer a datagram with these control messages: by a socket on the address that it went to, which is
         opened if there is none; or as the kernel finds best."""
-        where = _destination(everywhere, control)
+        where = destination(everywhere, control)
         if where is None:
             return everywhere.sendto
         known = self._by_local_address.get(where)
@@ -470,126 +455,15 @@ class DatagramRelay(PrivateEpoll):
             return known
         if len(self._by_local_address) >= MAX_ENTRANCES:
             return everywhere.sendto
-        entrance = socket.socket(everywhere.family, socket.SOCK_DGRAM)
         try:
-            entrance.setblocking(False)
-            _share_address(everywhere, entrance, where)
+            entrance = share_address(everywhere, where)
         except OSError:
             # Such as a broadcast, or no descriptor is left.
-            entrance.close()
             return everywhere.sendto
         self._enter(entrance)
         self._by_local_address[where] = entrance.sendto
         return entrance.sendto
 
 
-class _Quarantine:
-    """Holds the ports of closed flows. Their sockets stay connected, but nobody reads them and their buffers are the
-    smallest: so what the origin goes on sending is dropped without further ado, whereas the datagrams to a port where
-    nobody is connected to the origin would each be answered with an ICMP error."""
-
-    def __init__(self, clock: IReactorTime, span: float) -> None:
-        self._clock = clock
-        self._span = span
-        self._kept: deque[tuple[float, socket.socket]] = deque()
-        self._release_call: IDelayedCall | None = None
-
-    def add(self, connected: socket.socket) -> None:
-        """Keep the socket for the span; if there are too many, the oldest one goes."""
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
-        # What it still holds is held no longer than it takes to read; there is hardly room for more now.
-        with contextlib.suppress(OSError):
-            while connected.recv(1) is not None:
-                pass
-        if len(self._kept) == MAX_QUARANTINED:
-            self.release_oldest()
-        self._kept.append((self._clock.seconds() + self._span, connected))
-        if self._release_call is None:
-            self._release_call = self._clock.callLater(self._span, self._release)
-
-    def release_oldest(self) -> bool:
-        """Free a port before its time; ``False`` if there is none."""
-        if not self._kept:
-            return False
-        self._kept.popleft()[1].close()
-        return True
-
-    def close(self) -> None:
-        """Free all."""
-        while self.release_oldest():
-            pass
-        if self._release_call is not None:
-            self._release_call.cancel()
-            self._release_call = None
-
-    def _release(self) -> None:
-        self._release_call = None
-        now = self._clock.seconds()
-        while self._kept and self._kept[0][0] <= now:
-            self.release_oldest()
-        if self._kept:
-            self._release_call = self._clock.callLater(self._kept[0][0] - now, self._release)
-
-
-def _destination(everywhere: socket.socket, control: list[tuple[int, int, bytes]]) -> Address | None:
-    """The address of ours, and the port, to which a datagram with these control messages went."""
-    level, kind, info = _PACKET_INFO[everywhere.family]
-    content = next((data for told, of, data in control if (told, of) == (level, kind)), b"")
-    if len(content) != info.size:
-        return None
-    port: int = everywhere.getsockname()[1]
-    if everywhere.family == socket.AF_INET:
-        _, packed, _ = info.unpack(content)
-        return str(ipaddress.IPv4Address(packed)), port
-    packed, interface = info.unpack(content)
-    local = ipaddress.IPv6Address(packed)
-    return str(local), port, 0, interface if local.is_link_local else 0
-
-
-def _share_address(everywhere: socket.socket, sock: socket.socket, where: Address) -> None:
-    """Bind a socket to one address of those that another one has. Both must allow that, and do so no longer than it
-    takes: else other processes could join in.
-
-    :raises OSError: it cannot be.
-    """
-    for one in (everywhere, sock):
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind(where)
-    finally:
-        for one in (everywhere, sock):
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-
-
 def _not_listening(data: bytes | memoryview, address: Address) -> int:
     raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
-
-
-def _open_socket(host: str, port: int, attach: Callable[[socket.socket, Any], None]) -> socket.socket:
-    """A socket that ``attach`` has bound or connected to the address.
-
-    :raises OSError: it cannot be; or ``host`` is no IP literal.
-    """
-    numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=numeric)[0]
-    opened = socket.socket(family, kind)
-    try:
-        opened.setblocking(False)
-        attach(opened, address)
-    except OSError:
-        opened.close()
-        raise
-    return opened
-
-
-def _enlarge(sock: socket.socket, option: int, forced_option: int, size: int) -> int:
-    """Ask for a buffer of ``size`` bytes.
-
-    :returns: the bytes that the kernel gives.
-    """
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, forced_option, size)
-    except PermissionError:
-        sock.setsockopt(socket.SOL_SOCKET, option, size)
-    # The kernel makes, and tells, it twice as large for its own overhead.
-    return sock.getsockopt(socket.SOL_SOCKET, option) // 2

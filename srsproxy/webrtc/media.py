@@ -26,7 +26,8 @@ from srsproxy.address import plain_address
 from srsproxy.balancer.model import Endpoint, Origin, Surface
 from srsproxy.dial import resolve, unreachable
 from srsproxy.errors import OriginUnreachable, PeerError, Refused, log_failure
-from srsproxy.relay.datagram import Address, DatagramRelay, Flow, Path, Transmit
+from srsproxy.relay.datagram import DatagramRelay, Flow, Path, Transmit
+from srsproxy.relay.udpsockets import Address
 from srsproxy.stats import Stray
 from srsproxy.values import BindAddress
 from srsproxy.webrtc.locate import Locator

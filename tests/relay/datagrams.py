@@ -20,7 +20,8 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
-from srsproxy.relay.datagram import Address, DatagramRelay, Flow, Path
+from srsproxy.relay.datagram import DatagramRelay, Flow, Path
+from srsproxy.relay.udpsockets import Address
 from tests import asynchronous
 from tests.relay.wires import FailureLog
 

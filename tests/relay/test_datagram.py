@@ -16,9 +16,11 @@ from twisted.internet.task import deferLater
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
-from srsproxy.relay import datagram
-from srsproxy.relay.datagram import BURST, CLIENT_BATCH, MAX_QUARANTINED, Address, DatagramRelay, Flow, Path
+from srsproxy.relay import datagram, quarantine
+from srsproxy.relay.datagram import BURST, CLIENT_BATCH, DatagramRelay, Flow, Path
 from srsproxy.relay.private_epoll import MAX_BATCH
+from srsproxy.relay.quarantine import MAX_QUARANTINED
+from srsproxy.relay.udpsockets import Address
 from tests.asynchronous import in_reactor
 from tests.relay.datagrams import Datagrams, Peer, Recorder, descriptors, reactor, until
 
@@ -678,7 +680,7 @@ def udp_table() -> list[list[str]]:
 
 @in_reactor
 async def test_no_more_than_so_many_ports_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datagram, "MAX_QUARANTINED", 3)
+    monkeypatch.setattr(quarantine, "MAX_QUARANTINED", 3)
     async with Datagrams(own_time=True) as datagrams:
         _, _, origin = datagrams.session()
         flows = [datagrams.flow(origin) for _ in range(5)]
@@ -716,7 +718,7 @@ async def test_ports_and_descriptors_are_kept_only_while_there_are_others(
         datagrams.flow(origin)
         assert [is_taken(port) for port in ports] == [False, True, True]
         flows[2].close()
-        monkeypatch.setattr(datagram, "_open_socket", lambda *_arguments: os_error(number))
+        monkeypatch.setattr(datagram, "open_socket", lambda *_arguments: os_error(number))
         before = descriptors()
         with pytest.raises(OSError, match="exhausted"):
             datagrams.flow(origin)
