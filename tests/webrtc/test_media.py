@@ -331,6 +331,50 @@ async def test_a_client_behind_a_nat_that_has_forgotten_it_is_followed_within_a_
 
 
 @in_reactor
+async def test_a_client_that_was_silent_is_followed_at_once() -> None:
+    time = TakenTime(reactor)
+    async with ProxiedRtc(reactor, time=time) as proxied:
+        joined = await proxied.join(PLAY)
+        time.pass_(1.1)
+        await joined.client.rebind()
+        await joined.client.check()
+
+        await reaches(joined, joined.client, 1)
+
+
+@pytest.mark.parametrize("use_candidate", [False, True])
+@in_reactor
+async def test_a_request_that_was_overheard_moves_nothing(use_candidate: bool) -> None:
+    time = TakenTime(reactor)
+    async with ProxiedRtc(reactor, time=time) as proxied:
+        joined = await proxied.negotiate(PLAY)
+        await joined.client.check(use_candidate=use_candidate)
+        eavesdropper = proxied.sibling(joined.client)
+        time.pass_(1.1)
+        eavesdropper.send(joined.session.bindings[0].raw)
+        eavesdropper.send(rtp(1))
+        await joined.client.check()
+
+        await reaches(joined, joined.client, 2)
+        assert not eavesdropper.bindings
+        assert not joined.session.media
+        assert len(joined.session.bindings) == 2
+
+
+@in_reactor
+async def test_a_request_that_is_sent_again_is_answered_again() -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        joined = await proxied.join(PLAY)
+        other = proxied.sibling(joined.client)
+        for client in (joined.client, other):
+            transaction_id = client.send_check()
+            await client.answered(transaction_id)
+            client.send_check(transaction_id=transaction_id)
+            await client.check()
+            assert len(client.responses(transaction_id)) == 2
+
+
+@in_reactor
 async def test_two_pairs_of_one_client_do_not_flap_and_are_both_answered() -> None:
     time = TakenTime(reactor)
     async with ProxiedRtc(reactor, time=time) as proxied:

@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred, fail
 
 from srsproxy.api.site import MAX_BODY as MAX_OFFER
-from srsproxy.balancer.model import Surface
+from srsproxy.balancer.model import Surface, WebRtcSession
+from srsproxy.errors import OriginUnreachable
 from srsproxy.http.call import MAX_BODY as MAX_ANSWER
 from srsproxy.outcome import Outcome
 from tests.asynchronous import in_reactor
 from tests.http.origins import HOST, Ending, Endless, Gate, RawHttpClient
+from tests.webrtc.peers import IceParameters, new_ice_parameters, offer_sdp
 from tests.webrtc.proxied import KEY, PLAY, PUBLISH, ProxiedRtc, TakenTime, error, offer
 
 
@@ -184,7 +187,7 @@ async def test_an_offer_that_is_too_large_is_refused() -> None:
 
         response = await proxied.whip.offer(PUBLISH, sdp)
 
-        assert response.status == 413
+        assert error(response)[0] == 413
         assert not proxied.origin.requests
 
 
@@ -259,3 +262,42 @@ async def test_when_the_proxy_is_to_end_it_answers_no_more_offers() -> None:
         assert not drained.called
         await proxied.whip.delete(joined.location)
         await drained
+
+
+@in_reactor
+async def test_an_origin_is_told_when_a_session_that_it_has_begun_cannot_be_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def save(session: WebRtcSession) -> Deferred[None]:
+        return fail(OriginUnreachable("no balancer"))
+
+    async with ProxiedRtc(reactor) as proxied:
+        monkeypatch.setattr(proxied.proxy.balancer, "save_webrtc", save)
+
+        assert error(await proxied.whip.offer(PUBLISH, offer()))[0] == 502
+        await proxied.until(lambda: proxied.origin.ended, "the end of the session")
+        assert not proxied.origin.sessions
+        assert not proxied.stats.active
+
+
+@in_reactor
+async def test_a_name_that_two_origins_have_given_is_that_of_the_first_session() -> None:
+    ice = new_ice_parameters()
+    async with ProxiedRtc(reactor, origins=2) as proxied:
+        one, other = proxied.rtc_origins
+        answers = []
+        for origin in (one, other):
+            local = IceParameters("same", "p" * 32)
+            origin.answer(
+                b"HTTP/1.1 201 Created\r\nLocation: /rtc/v1/whip/?session=same\r\n\r\n" + offer_sdp(local).encode(),
+                Ending.FIN,
+            )
+            answers.append(await proxied.whip.offer(PLAY, offer_sdp(ice)))
+            await proxied.move(KEY)
+
+        assert answers[0].status == 201
+        assert error(answers[1])[0] == 503
+        assert len(proxied.stats.active) == 1
+        await proxied.until(
+            lambda: [request.method for request in (*one.requests, *other.requests)].count(b"DELETE") == 1, "a DELETE"
+        )

@@ -267,6 +267,36 @@ async def test_a_session_ends_soon_after_a_peer_has_said_goodbye(who: str) -> No
         await joined.client.check()
 
 
+@pytest.mark.parametrize("datagram", [b"\x15", DTLS_ALERT[:13], b"\x15" + bytes(13)])
+@in_reactor
+async def test_what_is_too_short_for_an_alert_is_no_goodbye(datagram: bytes) -> None:
+    time = TakenTime(reactor)
+    async with ProxiedRtc(reactor, time=time) as proxied:
+        joined = await proxied.join(PLAY)
+        joined.client.send(datagram)
+        await joined.origin.heard(joined.session)
+        joined.origin.send_media(joined.session, datagram)
+        await joined.client.wait_received(1)
+        time.pass_(2 * LOOK)
+
+        assert not proxied.stats.ended
+
+
+@in_reactor
+async def test_an_alert_that_was_none_does_not_keep_the_client_out() -> None:
+    time = TakenTime(reactor)
+    async with ProxiedRtc(reactor, time=time) as proxied:
+        joined = await proxied.join(PLAY)
+        joined.client.send(DTLS_ALERT)
+        await joined.origin.heard(joined.session)
+        time.pass_(1.2)
+        await proxied.ended("webrtc", Outcome.FINISHED)
+
+        await joined.client.check()
+        joined.origin.send_media(joined.session, rtp(1))
+        await joined.client.wait_received(1)
+
+
 @in_reactor
 async def test_a_session_goes_on_after_an_alert_if_its_client_does() -> None:
     time = TakenTime(reactor)
@@ -421,6 +451,22 @@ async def test_a_session_that_ends_while_a_name_is_looked_up_opens_no_socket() -
         resolver.answer()
 
         assert descriptors() == before
+
+
+@in_reactor
+async def test_a_host_name_is_not_looked_for_for_ever() -> None:
+    time = TakenTime(reactor, Resolver(HOST, waits=True))
+    async with ProxiedRtc(reactor, time=time, origin_connect_timeout=3.0) as proxied:
+        joined = await join_by_name(proxied)
+        joined.client.send_check()
+        joined.client.send(b"\0")
+        await proxied.dropped(Stray.MALFORMED)
+        time.pass_(2.8)
+        assert not proxied.stats.ended
+        time.pass_(0.4)
+
+        await proxied.ended("webrtc", Outcome.ORIGIN_UNREACHABLE)
+        assert proxied.told("is not found within 3 s")
 
 
 @in_reactor

@@ -280,3 +280,12 @@ async def test_other_paths_are_not_there(path: str) -> None:
     async with ProxiedRtc(reactor) as proxied:
         assert (await proxied.whip.offer(path, offer())).status == 404
         assert not proxied.origin.requests
+
+
+@in_reactor
+async def test_a_request_with_two_hosts_is_refused() -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        response = await proxied.whip.offer(PUBLISH, offer(), "Host: test.com", "Host: other.com")
+
+        assert error(response)[0] == 400
+        assert not proxied.origin.requests
