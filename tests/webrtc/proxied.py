@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 from zope.interface import alsoProvides, providedBy
@@ -29,6 +30,7 @@ from tests.webrtc.peers import IcePair, WhipClient, new_ice_parameters, offer_sd
 from tests.webrtc.rtc_api import RtcSession
 from tests.webrtc.rtc_origin import FakeRtcOrigin
 
+NAME = "origin.example"
 KEY = "__defaultVhost__/live/a"
 PUBLISH, PLAY = "/rtc/v1/whip/?app=live&stream=a", "/rtc/v1/whep/?app=live&stream=a"
 
@@ -57,6 +59,38 @@ class TakenTime(Clock):
     def pass_(self, seconds: float) -> None:
         """So much time passes, little by little, so that what is called can call something later."""
         self.pump([STEP] * round(seconds / STEP))
+
+
+class Resolver:
+    """Knows one name at the most (IHostnameResolver).
+
+    :ivar asked: the names that were asked for.
+    """
+
+    def __init__(self, *addresses: str, waits: bool = False) -> None:
+        """
+        :param waits: answer only when :meth:`answer` is called.
+        """
+        self._addresses = addresses
+        self._waits = waits
+        self._receivers: list[tuple[Any, int]] = []
+        self.asked: list[str] = []
+
+    def resolveHostName(self, receiver: Any, name: str, portNumber: int = 0, *_: Any, **__: Any) -> Any:
+        """See IHostnameResolver."""
+        self.asked.append(name)
+        receiver.resolutionBegan(None)
+        self._receivers.append((receiver, portNumber))
+        if not self._waits:
+            self.answer()
+
+    def answer(self) -> None:
+        """Answer all who wait."""
+        receivers, self._receivers = self._receivers, []
+        for receiver, port in receivers:
+            for address in self._addresses:
+                receiver.addressResolved(IPv4Address("TCP", address, port))
+            receiver.resolutionComplete()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,9 @@ import gc
 import os
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import pytest
 from twisted.internet import reactor
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 
 from srsproxy.balancer.model import Origin, Surface
@@ -21,7 +19,7 @@ from srsproxy.webrtc.sessions import MediaSession
 from tests.asynchronous import in_reactor
 from tests.http.origins import HOST
 from tests.webrtc.ice_client import rtp
-from tests.webrtc.proxied import KEY, PLAY, PUBLISH, Joined, ProxiedRtc, TakenTime
+from tests.webrtc.proxied import KEY, NAME, PLAY, PUBLISH, Joined, ProxiedRtc, Resolver, TakenTime
 from tests.webrtc.rtc_api import Credentials
 
 IDLE = 30.0
@@ -34,8 +32,6 @@ LATE = LOOK + 1.0
 """Seconds by which a session may end late at the most."""
 
 DTLS_ALERT = b"\x15\xfe\xfd" + bytes(10) + b"\x01\x00"
-
-NAME = "origin.example"
 
 
 def descriptors() -> int:
@@ -372,38 +368,6 @@ async def test_an_origin_that_refuses_media_from_the_beginning_ends_the_session(
         await knock(joined, proxied, time)
 
         await proxied.ended("webrtc", Outcome.ORIGIN_LOST)
-
-
-class Resolver:
-    """Knows one name at the most (IHostnameResolver).
-
-    :ivar asked: the names that were asked for.
-    """
-
-    def __init__(self, *addresses: str, waits: bool = False) -> None:
-        """
-        :param waits: answer only when :meth:`answer` is called.
-        """
-        self._addresses = addresses
-        self._waits = waits
-        self._receivers: list[tuple[Any, int]] = []
-        self.asked: list[str] = []
-
-    def resolveHostName(self, receiver: Any, name: str, port: int = 0, *_: Any, **__: Any) -> Any:
-        """See IHostnameResolver."""
-        self.asked.append(name)
-        receiver.resolutionBegan(None)
-        self._receivers.append((receiver, port))
-        if not self._waits:
-            self.answer()
-
-    def answer(self) -> None:
-        """Answer all who wait."""
-        receivers, self._receivers = self._receivers, []
-        for receiver, port in receivers:
-            for address in self._addresses:
-                receiver.addressResolved(IPv4Address("TCP", address, port))
-            receiver.resolutionComplete()
 
 
 async def join_by_name(proxied: ProxiedRtc) -> Joined:

@@ -11,11 +11,12 @@ import pytest
 from twisted.internet import reactor
 
 from srsproxy.outcome import Outcome
+from srsproxy.values import Listener
 from tests.asynchronous import in_reactor
 from tests.http.origins import HOST
 from tests.webrtc.ice_client import DTLS_CLIENT_HELLO, IceTcpClient, rtp
 from tests.webrtc.peers import BINDING_REQUEST, USERNAME, IcePair, frame, new_ice_parameters, stun
-from tests.webrtc.proxied import KEY, PLAY, PUBLISH, Joined, ProxiedRtc, TakenTime
+from tests.webrtc.proxied import KEY, NAME, PLAY, PUBLISH, Joined, ProxiedRtc, Resolver, TakenTime
 from tests.webrtc.rtc_api import Credentials, RtcSession
 from tests.webrtc.rtc_origin import MAX_TCP_PACKET, FakeRtcOrigin, TcpConnection
 
@@ -88,6 +89,27 @@ async def test_packets_are_relayed_both_ways_as_they_are() -> None:
         [session] = proxied.stats.active
         assert (session.key, session.action) == (KEY, "publish")
         assert not one.session.addresses  # nothing went over UDP
+
+
+@pytest.mark.parametrize("who", ["client", "origin", "proxy"])
+@in_reactor
+async def test_without_the_pump_all_is_the_same(who: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    packets = [rtp(number, size=1400) for number in range(100)]
+    async with ProxiedRtc(reactor, tcp=True) as proxied:
+        monkeypatch.setattr(proxied.proxy.relay, "_pump", None)
+        async with running(proxied) as one:
+            for packet in packets:
+                one.client.send(packet)
+                one.origin.send_media(one.session, packet)
+            assert await one.origin.heard(one.session, len(packets)) == packets
+            assert await one.client.wait_received(len(packets)) == packets
+            if who == "client":
+                await one.client.connection.close()
+            elif who == "origin":
+                one.upstream.transport.loseConnection()
+            else:
+                await proxied.whip.delete(one.joined.location)
+            await one.closed()
 
 
 @in_reactor
@@ -205,6 +227,24 @@ async def test_connections_count_within_the_limits() -> None:
         await one.client.check()
 
 
+@in_reactor
+async def test_behind_the_proxy_protocol_the_clients_own_address_counts() -> None:
+    front = Listener("haproxy:tcp:0:interface=127.0.0.1")
+    async with (
+        ProxiedRtc(reactor, tcp=True, webrtc_tcp_server=front) as proxied,
+        proxied.second_proxy() as second,
+        connected(proxied, PUBLISH, port=second.server.media_tcp_port) as one,
+    ):
+        one.client.connection.send(b"PROXY TCP4 192.0.2.7 127.0.0.1 40000 8000\r\n")
+        await one.client.check()
+        one.client.send(rtp(1))
+        assert await one.origin.heard(one.session) == [rtp(1)]
+        one.origin.send_media(one.session, rtp(2))
+        assert await one.client.wait_received(1) == [rtp(2)]
+
+        assert [session.peer for session in second.stats.active] == ["192.0.2.7"]
+
+
 # Ends
 
 
@@ -292,6 +332,45 @@ async def test_a_connection_that_the_origin_ends_is_closed(orderly: bool) -> Non
 
         await one.closed()
         assert one.client.received == [rtp(1)]
+
+
+@in_reactor
+async def test_a_client_that_leaves_while_its_origin_is_dialled_leaves_nothing_behind() -> None:
+    resolver = Resolver(HOST, waits=True)
+    async with ProxiedRtc(reactor, tcp=True, time=TakenTime(reactor, resolver)) as proxied:
+        origin = proxied.origin
+        named = replace(origin.registration, ip=NAME, rtc=(f"udp://:{origin.udp_port}", f"tcp://:{origin.tcp_port}"))
+        await proxied.proxy.balancer.register(named)
+        joined = await proxied.negotiate(PUBLISH)
+        async with connected(proxied, joined=joined) as one:
+            one.client.send_check()
+            await proxied.until(lambda: resolver.asked, "the question")
+            await one.client.connection.abort()
+        resolver.answer()
+        await proxied.accepted(0)
+        await origin.until(lambda: all(one.lost for one in origin.tcp_connections), "the end of the origin's")
+        async with connected(proxied, joined=joined) as one:
+            one.client.send_check()
+            await proxied.until(lambda: len(resolver.asked) == 2, "the question")
+            resolver.answer()
+            await one.origin.bound(one.session)
+
+
+@in_reactor
+async def test_a_session_that_ends_while_its_origin_is_dialled_is_not_relayed() -> None:
+    resolver = Resolver(HOST, waits=True)
+    async with ProxiedRtc(reactor, tcp=True, time=TakenTime(reactor, resolver)) as proxied:
+        origin = proxied.origin
+        named = replace(origin.registration, ip=NAME, rtc=(f"udp://:{origin.udp_port}", f"tcp://:{origin.tcp_port}"))
+        await proxied.proxy.balancer.register(named)
+        async with connected(proxied) as one:
+            one.client.send_check()
+            await proxied.until(lambda: resolver.asked, "the question")
+            await proxied.whip.delete(one.joined.location)
+            resolver.answer()
+            await one.client.connection.wait_closed()
+
+        assert not one.session.bindings
 
 
 @in_reactor
