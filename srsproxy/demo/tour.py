@@ -25,6 +25,9 @@ from srsproxy.streamkey import DEFAULT_VHOST, StreamKey
 STEP_TIMEOUT: Final = 20.0
 """Seconds that a step may take. On a slow machine, the start of Python or of ffmpeg takes a few."""
 
+_UNUSED: Final = {"PROXY_HTTP_API": f"{HOST}:0", "PROXY_WEBRTC_SERVER": f"{HOST}:0"}
+"""Listeners that the demo's origins have no use for: anywhere but on the ports where others may look for them."""
+
 _RETRY_INTERVAL = 0.1
 """Seconds between two looks at whether srsproxy has started."""
 
@@ -141,7 +144,7 @@ class Tour:
         # Settings of another srsproxy, which the user may have exported, are not for this one.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PROXY_")}
         arguments = [sys.executable, "-c", _TWISTD, "--nodaemon", "--pidfile=", "srsproxy"]
-        self._start("srsproxy", arguments, {**environment, **settings})
+        self._start("srsproxy", arguments, {**environment, **_UNUSED, **settings})
 
     async def _register(self, origin: DemoOrigin, system: str) -> None:
         """Send heartbeats, the first one as soon as srsproxy listens."""
