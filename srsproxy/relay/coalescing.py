@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 from srsproxy.relay.halves import BUFFER_SIZE, PumpHalf
 from srsproxy.relay.model import EndReason
-from srsproxy.relay.pump import MAX_BATCH, Pump, serve_all
+from srsproxy.relay.private_epoll import MAX_BATCH, serve_all
+from srsproxy.relay.pump import Pump
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime

@@ -23,12 +23,10 @@ from srsproxy.relay.bounded import BoundedHalf
 from srsproxy.relay.halves import BUFFER_SIZE, PumpHalf, SplicingHalf
 from srsproxy.relay.model import EndReason
 from srsproxy.relay.pipes import PipePool
-from srsproxy.relay.private_epoll import MAX_BATCH, PrivateEpoll, Reactor, serve_all
+from srsproxy.relay.private_epoll import PrivateEpoll, Reactor
 
 if TYPE_CHECKING:
     from srsproxy.interfaces import IBoundary, IRelayObserver, IStreamConnection
-
-__all__ = ["MAX_BATCH", "Pump", "Reactor", "serve_all"]
 
 _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT

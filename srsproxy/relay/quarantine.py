@@ -30,8 +30,8 @@ class Quarantine:
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
         # What it still holds is held no longer than it takes to read; there is hardly room for more now.
         with contextlib.suppress(OSError):
-            while connected.recv(1) is not None:
-                pass
+            while True:
+                connected.recv(1)
         if len(self._kept) == MAX_QUARANTINED:
             self.release_oldest()
         self._kept.append((self._clock.seconds() + self._span, connected))

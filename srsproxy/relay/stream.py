@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from srsproxy.interfaces import IBoundary, IRelayedHalf, IRelayObserver, IStreamConnection
     from srsproxy.relay.coalescing import Coalescer
-    from srsproxy.relay.pump import Pump, Reactor
+    from srsproxy.relay.private_epoll import Reactor
+    from srsproxy.relay.pump import Pump
 
 
 @implementer(IStreamRelay)

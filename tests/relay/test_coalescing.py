@@ -14,7 +14,8 @@ from srsproxy.relay import coalescing
 from srsproxy.relay.coalescing import ENTRY_READS, ENTRY_SPAN, STAY_READS, SURVEY_INTERVAL, Coalescer, CoalescingHalf
 from srsproxy.relay.halves import BUFFER_SIZE
 from srsproxy.relay.model import EndReason
-from srsproxy.relay.pump import MAX_BATCH, Pump
+from srsproxy.relay.private_epoll import MAX_BATCH
+from srsproxy.relay.pump import Pump
 from srsproxy.relay.stream import StreamRelay
 from tests.asynchronous import in_reactor
 from tests.relay.wires import Flood, Line, Lines, reactor, turns, until

@@ -19,7 +19,8 @@ from srsproxy.relay.halves import BUFFER_SIZE, PumpHalf, SplicingHalf
 from srsproxy.relay.model import EndReason
 from srsproxy.relay.pipes import MAX_SPARE_PIPES, Pipe, PipePool
 from srsproxy.relay.portable import PortableHalf
-from srsproxy.relay.pump import MAX_BATCH, Pump
+from srsproxy.relay.private_epoll import MAX_BATCH
+from srsproxy.relay.pump import Pump
 from srsproxy.relay.stream import build_relay
 from srsproxy.transports import close_write, raw_socket
 from tests.asynchronous import in_reactor
