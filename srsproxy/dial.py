@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
-from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver, IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IHostResolution, IProtocol, IResolutionReceiver, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
@@ -64,11 +64,22 @@ async def connect(endpoint: IStreamClientEndpoint, name: str, protocol: Protocol
     :raises OriginUnreachable: with the reason as its cause.
     :raises Refused: this machine has not got what a connection takes, for which the endpoint is not to blame.
     """
+    given_up = False
+
+    def give_up(_waiting: Deferred[IProtocol]) -> None:
+        nonlocal given_up
+        given_up = True
+        connecting.cancel()
+
     try:
-        await endpoint.connect(_OneProtocol(protocol))
-    except ConnectingCancelledError as error:
-        raise CancelledError from error
-    except (ConnectError, DNSLookupError, OSError) as error:
+        connecting = endpoint.connect(_OneProtocol(protocol))
+        waiting: Deferred[IProtocol] = Deferred(give_up)
+        connecting.chainDeferred(waiting)
+        await waiting
+    except (ConnectError, ConnectingCancelledError, DNSLookupError, OSError) as error:
+        # Of a look-up that was given up, Twisted says that it has found nothing.
+        if given_up:
+            raise CancelledError from error
         raise unreachable(name, error) from error
 
 

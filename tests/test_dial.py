@@ -39,7 +39,12 @@ class Resolution:
 
 @implementer(IHostnameResolver)
 class Resolver:
-    """Knows the names it is given, and no others."""
+    """Knows the names it is given, and no others.
+
+    :ivar answers: whether it ever answers.
+    """
+
+    answers = True
 
     def __init__(self, **names: str) -> None:
         self._names = names
@@ -48,6 +53,8 @@ class Resolver:
         self, receiver: IResolutionReceiver, hostName: str, portNumber: int = 0, *rest: object
     ) -> Resolution:
         receiver.resolutionBegan(Resolution())
+        if not self.answers:
+            return Resolution()
         if hostName in self._names:
             receiver.addressResolved(IPv4Address("TCP", self._names[hostName], portNumber))
         receiver.resolutionComplete()
@@ -129,6 +136,18 @@ def test_who_dials_may_give_up(host: str) -> None:
     assert _failure_of(dialling).check(CancelledError)
     (connector,) = reactor.connectors
     assert connector.stoppedConnecting
+
+
+def test_who_dials_may_give_up_while_a_name_is_looked_up() -> None:
+    reactor = MemoryReactorClock()
+    resolver = Resolver(origin="192.0.2.1")
+    resolver.answers = False
+    reactor.installNameResolver(resolver)
+    dialling = dial(reactor, Endpoint("origin", 1935))
+
+    dialling.cancel()
+
+    assert _failure_of(dialling).check(CancelledError)
 
 
 def _failure_of(dialling: Deferred[None]) -> Failure:

@@ -510,6 +510,17 @@ async def test_clients_on_either_family_are_served(interface: str, address: str)
 
 
 @in_reactor
+async def test_a_client_is_answered_from_the_address_that_it_sends_to() -> None:
+    async with ProxiedRtc(reactor, webrtc_server=BindAddress("0.0.0.0", 0)) as proxied:
+        joined = await proxied.join(PLAY)
+        for number, host in enumerate(("127.0.0.2", "127.0.0.3", "127.0.0.2", HOST)):
+            joined.client.peer = (host, proxied.proxy.media_port)
+            await joined.client.check(use_candidate=True)
+            await reaches(joined, joined.client, number)
+            assert joined.client.sources[-2:] == [joined.client.peer] * 2
+
+
+@in_reactor
 async def test_credentials_are_those_of_the_answer_and_no_others() -> None:
     async with ProxiedRtc(reactor) as proxied:
         joined = await proxied.negotiate(PLAY)

@@ -374,6 +374,23 @@ async def test_a_session_that_ends_while_its_origin_is_dialled_is_not_relayed() 
 
 
 @in_reactor
+async def test_the_end_of_the_proxy_does_not_wait_for_an_origin_that_is_dialled() -> None:
+    resolver = Resolver(HOST, waits=True)
+    async with ProxiedRtc(reactor, tcp=True, time=TakenTime(reactor, resolver)) as proxied:
+        origin = proxied.origin
+        named = replace(origin.registration, ip=NAME, rtc=(f"udp://:{origin.udp_port}", f"tcp://:{origin.tcp_port}"))
+        await proxied.proxy.balancer.register(named)
+        async with connected(proxied) as one:
+            one.client.send_check()
+            await proxied.until(lambda: resolver.asked, "the question")
+            drained = proxied.proxy.webrtc_server.drain()
+            await one.client.connection.wait_closed()
+            await drained
+
+        assert proxied.stats.ended == {("webrtc", Outcome.SHUTDOWN): 1}
+
+
+@in_reactor
 async def test_an_origin_that_refuses_the_connection_costs_only_that() -> None:
     async with ProxiedRtc(reactor, tcp=True) as proxied, connected(proxied) as one:
         await one.origin.close_tcp()
