@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import socket
 from collections import deque
 from typing import TYPE_CHECKING, Final
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 MAX_QUARANTINED: Final = 1024
 """Sockets of closed flows kept at the most, each of them a descriptor: 29 flows closed a second in the long run."""
 
+_SHARE: Final = 8
+"""Of the descriptors that the process may have, one in so many at the most: they are also wanted for clients."""
+
 
 class Quarantine:
     """Holds the ports of closed flows. Their sockets stay connected, but nobody reads them and their buffers are the
@@ -22,6 +26,8 @@ class Quarantine:
     def __init__(self, clock: IReactorTime, span: float) -> None:
         self._clock = clock
         self._span = span
+        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = MAX_QUARANTINED if allowed == resource.RLIM_INFINITY else min(MAX_QUARANTINED, allowed // _SHARE)
         self._kept: deque[tuple[float, socket.socket]] = deque()
         self._release_call: IDelayedCall | None = None
 
@@ -32,7 +38,7 @@ class Quarantine:
         with contextlib.suppress(OSError):
             while True:
                 connected.recv(1)
-        if len(self._kept) == MAX_QUARANTINED:
+        if len(self._kept) >= self._most:
             self.release_oldest()
         self._kept.append((self._clock.seconds() + self._span, connected))
         if self._release_call is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import gc
+import resource
 import socket
 import tracemalloc
 from collections.abc import Callable
@@ -19,7 +20,6 @@ from twisted.python.failure import Failure
 from srsproxy.relay import datagram, quarantine
 from srsproxy.relay.datagram import BURST, CLIENT_BATCH, DatagramRelay, Flow, Path
 from srsproxy.relay.private_epoll import MAX_BATCH
-from srsproxy.relay.quarantine import MAX_QUARANTINED
 from srsproxy.relay.udpsockets import Address
 from tests.asynchronous import in_reactor
 from tests.relay.datagrams import Datagrams, Peer, Recorder, descriptors, reactor, until
@@ -678,9 +678,11 @@ def udp_table() -> list[list[str]]:
         return [line.split() for line in table][1:]
 
 
+@pytest.mark.parametrize(("most", "allowed"), [(3, resource.RLIM_INFINITY), (3, 1024), (1024, 3 * 8 + 7)])
 @in_reactor
-async def test_no_more_than_so_many_ports_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quarantine, "MAX_QUARANTINED", 3)
+async def test_no_more_than_so_many_ports_are_kept(most: int, allowed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quarantine, "MAX_QUARANTINED", most)
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: (allowed, allowed))
     async with Datagrams(own_time=True) as datagrams:
         _, _, origin = datagrams.session()
         flows = [datagrams.flow(origin) for _ in range(5)]
@@ -693,7 +695,6 @@ async def test_no_more_than_so_many_ports_are_kept(monkeypatch: pytest.MonkeyPat
         assert [is_taken(port) for port in ports] == [False, False, False, True, True]
         datagrams.time.advance(2)
         assert not any(is_taken(port) for port in ports)
-    assert MAX_QUARANTINED > 3
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EAGAIN])
