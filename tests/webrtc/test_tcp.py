@@ -15,7 +15,7 @@ from srsproxy.values import Listener
 from tests.asynchronous import in_reactor
 from tests.http.origins import HOST
 from tests.webrtc.ice_client import DTLS_CLIENT_HELLO, IceTcpClient, rtp
-from tests.webrtc.peers import BINDING_REQUEST, USERNAME, IcePair, frame, new_ice_parameters, stun
+from tests.webrtc.peers import BINDING_REQUEST, BINDING_RESPONSE, USERNAME, IcePair, frame, new_ice_parameters, stun
 from tests.webrtc.proxied import KEY, NAME, PLAY, PUBLISH, Joined, ProxiedRtc, Resolver, TakenTime
 from tests.webrtc.rtc_api import Credentials, RtcSession
 from tests.webrtc.rtc_origin import MAX_TCP_PACKET, FakeRtcOrigin, TcpConnection
@@ -189,6 +189,16 @@ async def test_a_request_with_the_wrong_integrity_gets_no_session() -> None:
         await one.client.connection.wait_closed()
         assert not one.origin.tcp_connections
         assert len(proxied.stats.active) == 1
+
+
+@in_reactor
+async def test_an_answer_of_the_client_of_a_session_begins_nothing() -> None:
+    async with ProxiedRtc(reactor, tcp=True) as proxied, connected(proxied) as one:
+        ice = one.client.ice
+        one.client.send(stun(BINDING_RESPONSE, bytes(12), [(USERNAME, ice.username.encode())], ice.remote.pwd))
+
+        await one.client.connection.wait_closed()
+        assert not one.origin.tcp_connections
 
 
 @pytest.mark.parametrize("stream", [b"", b"\x00", b"\x00\x14\x00\x01"])
