@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from zope.interface import alsoProvides, providedBy
 
 from srsproxy.api.http_api import build_http_api_site
@@ -148,6 +149,12 @@ class ProxiedRtc(ProxiedOrigins):
         """Where the proxy takes media over UDP."""
         return HOST, self.proxy.media_port
 
+    def take_failures(self) -> list[Failure]:
+        """What was logged with a traceback, for once."""
+        failures = self._failures[:]
+        self._failures.clear()
+        return failures
+
     def second_proxy(self, limits: ConnectionLimits | None = None) -> SecondProxy:
         """One more proxy of the cluster, to be used with ``async with``.
 
@@ -224,12 +231,22 @@ class SecondProxy:
     """Another WebRTC server with the same balancer and secret as that of a proxy, which knows nothing of its sessions;
     use it with ``async with``. In the end it sees to it that no session is left."""
 
-    def __init__(self, first: ProxyUnderTest, limits: ConnectionLimits) -> None:
+    def __init__(self, first: ProxyUnderTest, limits: ConnectionLimits, **settings: Any) -> None:
+        """
+        :param settings: other than those of the first.
+        """
         self.stats = Stats()
-        settings = first.settings
         credentials = Credentials(SECRET, Pins(SECRET, first.balancer, first.reactor))
         self.server = WebRtcServer(
-            Shared(first.reactor, settings, first.balancer, first.relay, self.stats, limits, credentials)
+            Shared(
+                first.reactor,
+                replace(first.settings, **settings),
+                first.balancer,
+                first.relay,
+                self.stats,
+                limits,
+                credentials,
+            )
         )
         self._reactor = first.reactor
 

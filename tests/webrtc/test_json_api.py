@@ -130,3 +130,12 @@ async def test_an_answer_of_the_json_api_that_is_none_is_told_so(body: bytes) ->
 
         assert error(await proxied.whip.request("POST", "/rtc/v1/play/", JSON, body=json_offer()))[0] == 502
         await proxied.ended("webrtc", Outcome.ORIGIN_LOST)
+
+
+@in_reactor
+async def test_jsonp_is_refused() -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        response = await proxied.whip.request("POST", "/rtc/v1/play/?callback=x", JSON, body=json_offer())
+
+        assert error(response)[0] == 400
+        assert not proxied.origin.requests

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol, serverFromString
 
 from srsproxy.api.site import MAX_BODY as MAX_OFFER
 from srsproxy.balancer.model import Surface, WebRtcSession
@@ -301,3 +303,61 @@ async def test_a_name_that_two_origins_have_given_is_that_of_the_first_session()
         await proxied.until(
             lambda: [request.method for request in (*one.requests, *other.requests)].count(b"DELETE") == 1, "a DELETE"
         )
+
+
+@in_reactor
+async def test_a_session_of_the_same_name_at_the_same_origin_takes_the_place_of_the_first() -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        ice, local = new_ice_parameters(), IceParameters("same", "p" * 32)
+        for _ in range(2):
+            proxied.origin.answer(
+                b"HTTP/1.1 201 Created\r\nLocation: /x\r\n\r\n" + offer_sdp(local).encode(), Ending.FIN
+            )
+            assert (await proxied.whip.offer(PLAY, offer_sdp(ice))).status == 201
+
+        await proxied.ended("webrtc", Outcome.FINISHED)
+        assert len(proxied.stats.active) == 1
+
+
+@in_reactor
+async def test_an_offer_that_is_answered_when_the_proxy_is_to_end_is_taken_back() -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        proxied.origin.gate = gate = Gate()
+        client = await RawHttpClient.connect(reactor, HOST, proxied.proxy.api_port)
+        client.request(PUBLISH, method="POST", body=offer().encode())
+        await proxied.until(lambda: gate.reached, "the request")
+        await proxied.proxy.webrtc_server.drain()
+        gate.open()
+
+        assert error(await client.response())[0] == 503
+        await proxied.until(lambda: proxied.origin.ended, "the end of the session")
+        await client.close()
+
+
+@in_reactor
+async def test_a_bug_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pick(*_: object, **__: object) -> Deferred[None]:
+        return fail(RuntimeError("a bug"))
+
+    async with ProxiedRtc(reactor, max_connections=1) as proxied:
+        with monkeypatch.context() as patched:
+            patched.setattr(proxied.proxy.balancer, "pick", pick)
+            assert error(await proxied.whip.offer(PUBLISH, offer())) == (500, "the proxy failed")
+        assert [failure.type for failure in proxied.take_failures()] == [RuntimeError]
+
+        await proxied.join(PUBLISH)
+
+
+@in_reactor
+async def test_a_client_that_has_come_by_no_address_must_say_one(tmp_path: Path) -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        path = str(tmp_path / "api")
+        proxied.proxy.listening(await serverFromString(reactor, f"unix:{path}").listen(proxied.proxy.api))
+        for host, status in (("test", 503), ("192.0.2.1", 201)):
+            client = RawHttpClient(reactor)
+            await connectProtocol(UNIXClientEndpoint(reactor, path), client)
+            client.request(PUBLISH, f"Host: {host}", method="POST", body=offer().encode())
+            assert (await client.response()).status == status
+            await client.close()
+
+        assert len(proxied.origin.requests) == 1

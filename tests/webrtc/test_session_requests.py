@@ -10,7 +10,7 @@ from twisted.internet import reactor
 from srsproxy.outcome import Outcome
 from tests.asynchronous import in_reactor
 from tests.http.origins import HOST, Ending
-from tests.webrtc.proxied import KEY, PLAY, PUBLISH, ProxiedRtc, error, offer
+from tests.webrtc.proxied import KEY, PLAY, PUBLISH, ProxiedRtc, TakenTime, error, offer
 from tests.webrtc.rtc_api import Credentials
 
 FRAGMENT: Final = "Content-Type: application/trickle-ice-sdpfrag"
@@ -140,6 +140,18 @@ async def test_delete_at_an_origin_that_is_gone_is_told_so() -> None:
         await proxied.origin.close_api()
 
         assert error(await proxied.whip.delete(joined.location))[0] == 502
+
+
+@pytest.mark.parametrize("credentials", [Credentials.HONOURED, Credentials.IGNORED])
+@in_reactor
+async def test_delete_at_an_origin_that_is_not_registered_any_more_is_told_so(credentials: Credentials) -> None:
+    time = TakenTime(reactor)
+    async with ProxiedRtc(reactor, time=time, origin_lifetime=10.0) as proxied, proxied.second_proxy() as second:
+        proxied.origin.credentials = credentials
+        joined = await proxied.negotiate(PUBLISH)
+        time.pass_(11)
+
+        assert error(await second.whip.delete(joined.location))[0] == 502
 
 
 @in_reactor

@@ -444,6 +444,17 @@ async def test_an_origin_whose_host_name_has_no_address_is_nowhere_else() -> Non
         assert proxied.told("its name has no address")
 
 
+@in_reactor
+async def test_an_origin_that_no_socket_can_be_connected_to_is_unreachable() -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        origin = proxied.origin
+        await proxied.proxy.balancer.register(replace(origin.registration, rtc=("udp://255.255.255.255:8000",)))
+        joined = await proxied.negotiate(PUBLISH)
+        joined.client.send_check()
+
+        await proxied.ended("webrtc", Outcome.ORIGIN_UNREACHABLE)
+
+
 # The proxy's end, and its limits
 
 

@@ -9,18 +9,35 @@ from functools import partial
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.error import CannotListenError
 
+from srsproxy.limits import ConnectionLimits
 from srsproxy.outcome import Outcome
-from srsproxy.values import Listener
+from srsproxy.stats import Stray
+from srsproxy.values import BindAddress, Listener
 from tests.asynchronous import in_reactor
 from tests.http.origins import HOST
-from tests.webrtc.ice_client import DTLS_CLIENT_HELLO, IceTcpClient, rtp
+from tests.webrtc.ice_client import DTLS_CLIENT_HELLO, IceClient, IceTcpClient, rtp
 from tests.webrtc.peers import BINDING_REQUEST, BINDING_RESPONSE, USERNAME, IcePair, frame, new_ice_parameters, stun
-from tests.webrtc.proxied import KEY, NAME, PLAY, PUBLISH, Joined, ProxiedRtc, Resolver, TakenTime
+from tests.webrtc.proxied import (
+    KEY,
+    NAME,
+    PLAY,
+    PUBLISH,
+    Joined,
+    ProxiedRtc,
+    Resolver,
+    SecondProxy,
+    TakenTime,
+    error,
+    offer,
+)
 from tests.webrtc.rtc_api import Credentials, RtcSession
 from tests.webrtc.rtc_origin import MAX_TCP_PACKET, FakeRtcOrigin, TcpConnection
 
 IDLE, LATE = 30.0, 6.0
+
+HEADER = b"PROXY TCP4 192.0.2.7 127.0.0.1 40000 8000\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +108,7 @@ async def test_packets_are_relayed_both_ways_as_they_are() -> None:
         assert not one.session.addresses  # nothing went over UDP
 
 
-@pytest.mark.parametrize("who", ["client", "origin", "proxy"])
+@pytest.mark.parametrize("who", ["client", "origin", "broken origin", "proxy"])
 @in_reactor
 async def test_without_the_pump_all_is_the_same(who: str, monkeypatch: pytest.MonkeyPatch) -> None:
     packets = [rtp(number, size=1400) for number in range(100)]
@@ -107,6 +124,8 @@ async def test_without_the_pump_all_is_the_same(who: str, monkeypatch: pytest.Mo
                 await one.client.connection.close()
             elif who == "origin":
                 one.upstream.transport.loseConnection()
+            elif who == "broken origin":
+                one.upstream.transport.abortConnection()
             else:
                 await proxied.whip.delete(one.joined.location)
             await one.closed()
@@ -245,7 +264,7 @@ async def test_behind_the_proxy_protocol_the_clients_own_address_counts() -> Non
         proxied.second_proxy() as second,
         connected(proxied, PUBLISH, port=second.server.media_tcp_port) as one,
     ):
-        one.client.connection.send(b"PROXY TCP4 192.0.2.7 127.0.0.1 40000 8000\r\n")
+        one.client.connection.send(HEADER)
         await one.client.check()
         one.client.send(rtp(1))
         assert await one.origin.heard(one.session) == [rtp(1)]
@@ -253,6 +272,24 @@ async def test_behind_the_proxy_protocol_the_clients_own_address_counts() -> Non
         assert await one.client.wait_received(1) == [rtp(2)]
 
         assert [session.peer for session in second.stats.active] == ["192.0.2.7"]
+
+
+@in_reactor
+async def test_connections_count_at_the_clients_own_address() -> None:
+    front = Listener("haproxy:tcp:0:interface=127.0.0.1")
+    limits = ConnectionLimits(0, 1, 0)
+    async with (
+        ProxiedRtc(reactor, tcp=True, webrtc_tcp_server=front) as proxied,
+        proxied.second_proxy(limits) as second,
+    ):
+        joined = await proxied.negotiate(PUBLISH)
+        async with connected(proxied, joined=joined, port=second.server.media_tcp_port) as one:
+            one.client.connection.send(HEADER + b"\0")
+            await proxied.until(lambda: limits._by_address == {"192.0.2.7": 1}, "the address")
+            async with connected(proxied, joined=joined, port=second.server.media_tcp_port) as other:
+                other.client.connection.send(HEADER + b"\0")
+                await other.client.connection.wait_closed()
+            assert one.client.connection.lost is None
 
 
 # Ends
@@ -420,6 +457,19 @@ async def test_a_frame_that_is_too_large_for_srs_ends_the_connection() -> None:
         await one.closed()
 
 
+@in_reactor
+async def test_stun_that_is_none_behind_the_first_frame_ends_the_connection_too() -> None:
+    async with ProxiedRtc(reactor, tcp=True) as proxied, connected(proxied) as one:
+        attributes = [(USERNAME, one.client.ice.username.encode())]
+        request = stun(BINDING_REQUEST, bytes(12), attributes, one.client.ice.remote.pwd)
+        one.client.connection.send(frame(request) + frame(b"\0"))
+
+        await one.client.connection.wait_closed()
+        await one.origin.until(lambda: all(each.lost for each in one.origin.tcp_connections), "the end of the origin's")
+        assert not one.session.bindings
+        await proxied.ended("webrtc", Outcome.BAD_REQUEST)
+
+
 @pytest.mark.parametrize("cut", [1, 2, 3, 20])
 @in_reactor
 async def test_stun_that_is_none_does_not_reach_the_origin(cut: int) -> None:
@@ -503,6 +553,52 @@ async def test_an_origin_without_tcp_is_not_dialled() -> None:
 
         assert not origin.tcp_connections
         await joined.client.check()
+
+
+@in_reactor
+async def test_an_origin_may_take_media_over_tcp_only() -> None:
+    async with ProxiedRtc(reactor, tcp=True) as proxied:
+        origin = proxied.origin
+        origin.transports = ("tcp",)
+        await proxied.proxy.balancer.register(replace(origin.registration, rtc=origin.registration.rtc[1:]))
+        negotiated = await proxied.whip.negotiate(PUBLISH)
+        [candidate] = negotiated.ice.remote.candidates
+        assert (candidate.transport, candidate.port) == ("tcp", proxied.proxy.media_tcp_port)
+        async with (
+            await IceTcpClient.connect(reactor, negotiated.ice, (HOST, candidate.port)) as client,
+            IceClient.open(reactor, negotiated.ice, proxied.media_address) as lost,
+        ):
+            await client.check()
+            lost.send_check()
+            lost.send(b"\0")
+            await proxied.dropped(Stray.MALFORMED)
+            await client.check()
+
+            assert not proxied.stats.ended
+
+
+@in_reactor
+async def test_an_offer_to_an_origin_whose_media_nobody_can_reach_is_refused() -> None:
+    async with ProxiedRtc(reactor) as proxied:
+        origin = proxied.origin
+        origin.transports = ("tcp",)
+
+        response = await proxied.whip.offer(PUBLISH, offer())
+
+        assert error(response)[0] == 502
+        assert proxied.told("it takes media over TCP only")
+        await origin.until(lambda: origin.ended, "the end of the session")
+
+
+@in_reactor
+async def test_a_port_that_is_taken_is_told_at_the_start() -> None:
+    async with ProxiedRtc(reactor, tcp=True) as proxied:
+        assert proxied.proxy.media_tcp_port is not None
+        taken = Listener(BindAddress(HOST, proxied.proxy.media_tcp_port))
+        second = SecondProxy(proxied.proxy, ConnectionLimits(0, 0, 0), webrtc_tcp_server=taken)
+        with pytest.raises(CannotListenError):
+            second.server.startService()
+        await second.server.drain()
 
 
 @in_reactor
