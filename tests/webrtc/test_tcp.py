@@ -198,6 +198,7 @@ async def test_a_connection_that_begins_wrongly_is_closed(stream: bytes) -> None
         assert not one.client.connection.received
         assert not one.origin.tcp_connections
         await proxied.ended("webrtc", Outcome.BAD_REQUEST)
+        assert not proxied.told(Outcome.BAD_REQUEST.value)  # anyone could fill the log
 
 
 @in_reactor
@@ -290,6 +291,17 @@ async def test_connections_count_at_the_clients_own_address() -> None:
                 other.client.connection.send(HEADER + b"\0")
                 await other.client.connection.wait_closed()
             assert one.client.connection.lost is None
+
+
+@in_reactor
+async def test_connections_of_sessions_are_not_pending() -> None:
+    async with (
+        ProxiedRtc(reactor, tcp=True, max_pending_per_address=1) as proxied,
+        running(proxied) as one,
+        running(proxied, PLAY) as other,
+    ):
+        await one.client.check()
+        await other.client.check()
 
 
 # Ends
@@ -445,6 +457,7 @@ async def test_an_origin_that_refuses_the_connection_costs_only_that() -> None:
 
         await one.client.connection.wait_closed()
         await proxied.ended("webrtc", Outcome.ORIGIN_UNREACHABLE)
+        assert proxied.told("refused")
         await one.joined.client.check()
 
 
@@ -539,6 +552,19 @@ async def test_a_session_is_served_over_tcp_by_every_proxy(credentials: Credenti
             assert await one.origin.heard(one.session) == [rtp(1)]
 
         assert len(second.stats.active) == 1
+
+
+@pytest.mark.parametrize("credentials", list(Credentials))
+@in_reactor
+async def test_a_forged_request_begins_no_session_at_another_proxy(credentials: Credentials) -> None:
+    async with ProxiedRtc(reactor, tcp=True) as proxied, proxied.second_proxy() as second:
+        proxied.origin.credentials = credentials
+        async with connected(proxied, PLAY, port=second.server.media_tcp_port) as one:
+            one.client.send_check(password="x" * 32)
+            await one.client.connection.wait_closed()
+
+        assert second.stats.ended == {("webrtc", Outcome.BAD_REQUEST): 1}
+        assert not one.origin.tcp_connections
 
 
 @in_reactor
