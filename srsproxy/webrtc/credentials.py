@@ -55,12 +55,19 @@ class Credentials:
         ufrag = _base32(secrets.token_bytes(_NONCE_LENGTH * 5 // 8)) + self._pins.token(server)
         return IceCredentials(ufrag, self._hash(f"{ufrag}:{client_ufrag}"))
 
+    def are_ours(self, username: str) -> bool:
+        """Whether the ufrag of the origin's side of a session has the form of those that are made here.
+
+        :param username: ``<origin's ufrag>:<client's ufrag>``.
+        """
+        return _UFRAG.fullmatch(username.partition(":")[0]) is not None
+
     def password(self, username: str) -> str | None:
         """The password of the origin's side of a session, or ``None`` if its ufrag was not made here.
 
         :param username: ``<origin's ufrag>:<client's ufrag>``.
         """
-        return self._hash(username) if _UFRAG.fullmatch(username.partition(":")[0]) else None
+        return self._hash(username) if self.are_ours(username) else None
 
     async def server(self, username: str) -> str | None:
         """The ``server`` of the origin of a session whose ufrag was made here, if it is registered."""

@@ -272,7 +272,9 @@ class Sessions:
         session.count()
         session.admission.leave()
         if stays_over:
-            self._over.store(session.username, None, self._clock.seconds())
+            now = self._clock.seconds()
+            self._over.expire(now)
+            self._over.store(session.username, None, now)
         self._shared.log.close(session.record, outcome, error)
         self._tell_drained()
 
