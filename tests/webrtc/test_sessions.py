@@ -199,6 +199,9 @@ async def test_the_beginning_and_the_end_of_a_session_are_told() -> None:
         assert not proxied.told("started")
         await joined.client.check()
         await joined.client.check()
+        [record] = proxied.stats.active
+        assert (record.key, record.action, record.peer) == (KEY, "publish", HOST)
+        assert record.origin == joined.origin.registration.id
         await proxied.whip.delete(joined.location)
 
         assert len(proxied.told(f"publish {KEY}: started on origin-0-service-1")) == 1
@@ -318,6 +321,21 @@ async def test_what_a_client_still_sends_does_not_begin_a_deleted_session_again(
         assert proxied.strays(Stray.UNKNOWN_ADDRESS) == 1
         assert len(joined.client.bindings) == answers
         await proxied.ended("webrtc", Outcome.FINISHED)
+
+
+@in_reactor
+async def test_the_name_of_a_deleted_session_is_remembered_until_its_client_must_have_noticed() -> None:
+    time = TakenTime(reactor)
+    async with ProxiedRtc(reactor, time=time) as proxied:
+        joined = await proxied.join(PLAY)
+        await proxied.whip.delete(joined.location)
+        time.pass_(34)
+        joined.client.send_check()
+        await proxied.dropped(Stray.UNKNOWN_SESSION)
+        time.pass_(2)
+        joined.client.send_check()
+
+        await joined.origin.until(lambda: joined.origin.dropped, "the request")
 
 
 # Origins that go away
