@@ -12,6 +12,7 @@ from srsproxy.balancer.model import Surface, WebRtcSession
 from srsproxy.limits import ConnectionLimits
 from srsproxy.outcome import Outcome
 from srsproxy.stats import Stray
+from srsproxy.webrtc import locate
 from tests.asynchronous import in_reactor
 from tests.webrtc.ice_client import rtp
 from tests.webrtc.proxied import KEY, PLAY, PUBLISH, Joined, ProxiedRtc, SecondProxy, TakenTime
@@ -193,6 +194,23 @@ async def test_only_so_many_sessions_are_looked_for_in_a_second() -> None:
         stranger.send_check(username="nobody:knows")
 
         await proxied.dropped(Stray.UNKNOWN_SESSION, SOUGHT_PER_SECOND + 1)
+
+
+@in_reactor
+async def test_no_more_names_are_checked_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locate, "_CHECKS_PER_SECOND", 20)
+    time = TakenTime(reactor)
+    async with ProxiedRtc(reactor, origins=0, time=time) as proxied:
+        stranger = proxied.stranger()
+        name = "a" * (len(proxied.proxy.pins.token("origin-0")) + 8)
+        for _ in range(30):
+            stranger.send_check(username=f"{name}:knows")
+        await proxied.dropped(Stray.BUSY, 10)
+        assert proxied.strays(Stray.BAD_INTEGRITY) == 20
+        time.pass_(0.5)
+        stranger.send_check(username=f"{name}:knows")
+
+        await proxied.dropped(Stray.BAD_INTEGRITY, 21)
 
 
 # What another proxy does not serve
