@@ -19,6 +19,8 @@ from benchmarks.processes import Address, BenchError
 
 _WHIP = "/rtc/v1/whip/"
 _TIMEOUT = 10.0
+_POLL_INTERVAL = 0.02
+"""Seconds: how often the server looks whether it is to end."""
 _MEDIA = """m={kind} 9 UDP/TLS/RTP/SAVPF {payload}\r
 c=IN IP4 0.0.0.0\r
 a=ice-ufrag:{ufrag}\r
@@ -97,6 +99,8 @@ class _Offer(BaseHTTPRequestHandler):
     """One connection of a client, or of a proxy."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1
+    """An answer is one write: a second one would wait for the acknowledgement of the first."""
     server: _OriginApi
 
     def handle(self) -> None:
@@ -132,7 +136,7 @@ def origin_api(api: Address, rtc: Address) -> Iterator[None]:
     :param rtc: where the origin takes media, for the answers.
     """
     with _OriginApi(api, rtc) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(_POLL_INTERVAL,))
         thread.start()
         try:
             yield
