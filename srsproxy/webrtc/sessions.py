@@ -202,9 +202,6 @@ class Sessions:
         self._draining = False
         self._drained: list[Deferred[None]] = []
 
-    def __len__(self) -> int:
-        return len(self._sessions)
-
     def get(self, username: str) -> MediaSession | None:
         """The session of this name."""
         return self._sessions.get(username)
