@@ -286,6 +286,7 @@ def _webrtc(burst: int = 1, total: int | None = None) -> Callable[[Bench, Relay]
         if running.pid is not None:
             metrics["cpu_s"] = usage.process
             metrics["cpu_us_per_packet"] = 1e6 * usage.process / report.packets
+            metrics["waited_share"] = usage.waited / report.seconds
         return metrics
 
     return measure

@@ -47,6 +47,7 @@ _HEADINGS = {
     "packets_per_s": "packets/s",
     "lost_share": "lost",
     "overtaken_share": "overtaken",
+    "waited_share": "waited",
     "delivered": "delivered",
     "least_share": "least",
     "late_share": "late",

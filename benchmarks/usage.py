@@ -21,20 +21,34 @@ class Usage:
     at: float
     process: float
     machine: float
+    waited: float
+    """Seconds that threads of the process could have run, while others had the CPU; 0 if the kernel does not tell."""
 
     @classmethod
     def read(cls, pid: int | None) -> Usage:
         """:param pid: the process; none has used no time."""
-        return cls(time.monotonic(), 0.0 if pid is None else _process_seconds(pid), _machine_seconds())
+        process, waited = (0.0, 0.0) if pid is None else (_process_seconds(pid), _waiting_seconds(pid))
+        return cls(time.monotonic(), process, _machine_seconds(), waited)
 
     def since(self, earlier: Usage) -> Usage:
-        return Usage(self.at - earlier.at, self.process - earlier.process, self.machine - earlier.machine)
+        return Usage(
+            self.at - earlier.at,
+            self.process - earlier.process,
+            self.machine - earlier.machine,
+            self.waited - earlier.waited,
+        )
 
 
 def _process_seconds(pid: int) -> float:
     # The name, in parentheses, may hold blanks: utime and stime are the 12th and 13th field behind it.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+
+
+def _waiting_seconds(pid: int) -> float:
+    # The second field, in nanoseconds; the file is there if the kernel was built with CONFIG_SCHED_INFO.
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(thread.read_text().split()[1]) for thread in threads) / 1e9
 
 
 def _machine_seconds() -> float:
