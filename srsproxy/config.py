@@ -94,6 +94,7 @@ class Group(StrEnum):
     RTMP = "RTMP"
     HTTP = "HTTP streams and HLS"
     WEBRTC = "WebRTC"
+    SRT = "SRT"
     LIMITS = "Limits"
     RELAY = "Data plane"
 
@@ -302,6 +303,7 @@ class Settings:
     http_max_playlist_size: int = _setting(
         Group.HTTP, "1048576", whole("bytes", 1024, 2**26), "largest HLS playlist, before and after decompression"
     )
+
     rtc_candidate: tuple[PublicAddress, ...] = _setting(
         Group.WEBRTC,
         "auto",
@@ -320,6 +322,19 @@ class Settings:
         "30s",
         DURATION,
         "a session ends when its client or its origin has sent nothing for so long",
+    )
+
+    srt_origin_timeout: float = _setting(
+        Group.SRT, "1s", DURATION, "an origin must answer each of the two steps of a handshake within this"
+    )
+    srt_handshake_timeout: float = _setting(
+        Group.SRT,
+        "2500ms",
+        DURATION,
+        "a caller is connected, or else rejected, within this; callers give up after 3 s if they are not told otherwise",
+    )
+    srt_idle_timeout: float = _setting(
+        Group.SRT, "10s", DURATION, "a session ends when its caller or its origin has sent nothing for so long"
     )
 
     max_connections: int = _setting(Group.LIMITS, "0", whole("connections"), "connections of clients; 0 = no limit")

@@ -28,6 +28,9 @@ class Stray(Enum):
     BAD_INTEGRITY = "bad-integrity"
     """It is not from the client of the session that it names."""
 
+    BAD_COOKIE = "bad-cookie"
+    """Its handshake cookie was not given to its address, or is too old."""
+
     BUSY = "busy"
     """More sessions are being looked for than may be, or there is no place for one more."""
 
