@@ -8,28 +8,25 @@ was closed.
 
 from __future__ import annotations
 
-import math
 from operator import attrgetter
 from typing import Final
 from typing import Protocol as Interface
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 
 from srsproxy.balancer.expiry import ExpiringTable
 from srsproxy.balancer.model import Origin, WebRtcSession
+from srsproxy.draining import Drain
 from srsproxy.errors import DeadlineExceeded, OriginLost, Refused, outcome_of
 from srsproxy.limits import Admission
 from srsproxy.log import ContextLogger
 from srsproxy.outcome import Outcome
+from srsproxy.rounds import Rounds
 from srsproxy.stats import Session
 from srsproxy.webrtc.shared import SOURCE, Shared, in_background
 
 _LOOKS_PER_TIMEOUT: Final = 6
 """How often a session is looked at within the shorter of its timeouts; it may end late by as much."""
-
-_TICKS_PER_ROUND: Final = 50
-"""Into so many pieces is a look at all sessions cut, lest media waits for it."""
 
 _KEEPS_PER_LIFETIME: Final = 3
 """How often the record of a running session is renewed in the balancer within its lifetime."""
@@ -190,17 +187,16 @@ class Sessions:
         self._sessions: dict[str, MediaSession] = {}
         self._over = ExpiringTable[str, None](_OVER_FOR, _MAX_OVER, lambda _: None)
         settings = shared.settings
-        self._tick = (
-            min(settings.webrtc_idle_timeout, settings.webrtc_start_timeout) / _LOOKS_PER_TIMEOUT / _TICKS_PER_ROUND
+        self._rounds = Rounds(
+            shared.reactor,
+            min(settings.webrtc_idle_timeout, settings.webrtc_start_timeout) / _LOOKS_PER_TIMEOUT,
+            self._sessions.values,
+            self._look_at,
+            self._learn_starts,
         )
         self._keep_after = settings.webrtc_lifetime / _KEEPS_PER_LIFETIME
-        self._ticks = 0
-        self._round: list[MediaSession] = []
-        self._share = 0
         self._starts: dict[str, str] = {}
-        self._ticking: IDelayedCall | None = None
-        self._draining = False
-        self._drained: list[Deferred[None]] = []
+        self._drain = Drain()
 
     def get(self, username: str) -> MediaSession | None:
         """The session of this name."""
@@ -217,7 +213,7 @@ class Sessions:
         :param peer: IP address of the client.
         :raises Refused: there is none, or the proxy is to end.
         """
-        if self._draining:
+        if self._drain.begun:
             raise Refused("the proxy is shutting down")
         admission = Admission(self._shared.limits, peer)
         admission.enter()
@@ -229,7 +225,7 @@ class Sessions:
         :param context: id for its lines in the log.
         :raises Refused: the name is that of a session at another origin, or the proxy is to end.
         """
-        if self._draining:
+        if self._drain.begun:
             raise Refused("the proxy is shutting down")
         before = self._sessions.get(negotiated.ufrag)
         if before is not None:
@@ -244,8 +240,7 @@ class Sessions:
         session = MediaSession(negotiated, origin, record, admission, self._clock.seconds())
         self._over.remove(negotiated.ufrag)
         self._sessions[negotiated.ufrag] = session
-        if self._ticking is None:
-            self._ticking = self._clock.callLater(self._tick, self._look_on)
+        self._rounds.start()
         return session
 
     def end(
@@ -288,12 +283,10 @@ class Sessions:
 
     def drain(self) -> Deferred[None]:
         """Let no more begin; fires when the last one has ended. Those whose client has not come end now."""
-        self._draining = True
+        drained = self._drain.wait()
         for session in list(self._sessions.values()):
             if not session.carried:
                 self.end(session, Outcome.SHUTDOWN)
-        drained: Deferred[None] = Deferred()
-        self._drained.append(drained)
         self._tell_drained()
         return drained
 
@@ -303,29 +296,12 @@ class Sessions:
             self.end(session, Outcome.SHUTDOWN)
 
     def _tell_drained(self) -> None:
-        if self._sessions:
-            return
-        self._round.clear()
-        if self._ticking is not None:
-            self._ticking.cancel()
-            self._ticking = None
-        waiting, self._drained = self._drained, []
-        for drained in waiting:
-            drained.callback(None)
+        """If no session is left, nobody looks at any, and those who wait for that are told."""
+        if not self._sessions:
+            self._rounds.stop()
+            self._drain.tell()
 
     # Looking at them
-
-    def _look_on(self) -> None:
-        """Look at the next few sessions."""
-        self._ticking = self._clock.callLater(self._tick, self._look_on)
-        self._ticks = (self._ticks + 1) % _TICKS_PER_ROUND
-        if self._ticks == 0:
-            self._round = list(self._sessions.values())
-            self._share = math.ceil(len(self._round) / _TICKS_PER_ROUND)
-            self._learn_starts()
-        these, self._round = self._round[-self._share :], self._round[: -self._share]
-        for session in these:
-            self._look_at(session)
 
     def _learn_starts(self) -> None:
         """Ask which start of each origin is registered."""
