@@ -71,6 +71,15 @@ def test_the_first_round_begins_one_round_after_the_start() -> None:
     assert (watched.began, watched.seen) == (1, [0])
 
 
+def test_a_round_has_begun_before_an_item_has_its_turn() -> None:
+    watched = watch(1)
+    begun: list[int] = []
+    watched.on_look = lambda _: begun.append(watched.began)
+    watched.pass_(2 * ROUND)
+
+    assert begun == [1, 2]
+
+
 @pytest.mark.parametrize(("count", "most"), [(1, 1), (50, 1), (51, 2), (1000, 20)])
 def test_items_are_looked_at_a_few_at_a_time(count: int, most: int) -> None:
     watched = watch(count)
@@ -136,9 +145,11 @@ def test_rounds_need_no_beginning() -> None:
     seen: list[int] = []
     rounds = Rounds(clock, ROUND, lambda: [1, 2], seen.append)
     rounds.start()
-    clock.pump([SLICE] * 51)
+    with capturedLogs() as events:
+        clock.pump([SLICE] * 51)
 
     assert sorted(seen) == [1, 2]
+    assert events == []
 
 
 def test_a_second_start_changes_nothing() -> None:
