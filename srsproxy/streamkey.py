@@ -23,6 +23,9 @@ WEBRTC_APP = "live"
 WEBRTC_STREAM = "livestream"
 """What a WHIP or WHEP client means that names no app or no stream."""
 
+SRT_APP = "live"
+"""The app of an SRT client's resource that has none, unless the origins have another ``default_app``."""
+
 _PARAM_SEPARATOR = re.compile("&&|[=,&;]")
 _QUERY_OR_FRAGMENT = re.compile("[?#]")
 _SLASHES = re.compile("//+")
@@ -221,3 +224,17 @@ def from_webrtc_url(url: str, vhosts: frozenset[str]) -> StreamKey:
     tc_url, _, stream = url.rpartition("/")
     reading = _read(tc_url, stream, None) or _Reading("", "", stream, "")
     return _key(reading.vhost, reading.app, reading.stream, vhosts)
+
+
+def from_srt(vhost: str, resource: str, vhosts: frozenset[str]) -> StreamKey:
+    """The stream that an SRT client means by ``app/stream``, which may have a query. The first slash is the border, be
+    it one within the query. Nothing is trimmed, and no parameter names a vhost.
+
+    :param vhost: the vhost that the stream id names; empty if it names none.
+    :param resource: what else it names, see :func:`srsproxy.srt.streamid.read_stream_id`.
+    :param vhosts: as for :func:`fold_vhost`.
+    """
+    app, slash, stream = resource.partition("/")
+    if not slash:
+        app, stream = SRT_APP, resource
+    return _key(vhost, app, stream.partition("?")[0], vhosts)
