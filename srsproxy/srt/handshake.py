@@ -193,7 +193,24 @@ class Handshake:
         if len(data) > MAX_SIZE:
             raise LimitExceeded(f"the handshake has {len(data)} bytes, more than {MAX_SIZE}")
         _, subtype, information, timestamp, destination, *fields = _FIXED.unpack_from(data)
-        return cls(*fields, bytes(data[HANDSHAKE_SIZE:]), destination, timestamp, subtype, information)
+        version, encryption, extension, sequence_number, mtu, flow_window, type, socket_id, cookie, peer_ip = fields
+        return cls(
+            version=version,
+            encryption=encryption,
+            extension=extension,
+            initial_sequence_number=sequence_number,
+            mtu=mtu,
+            flow_window=flow_window,
+            type=type,
+            socket_id=socket_id,
+            cookie=cookie,
+            peer_ip=peer_ip,
+            extensions=bytes(data[HANDSHAKE_SIZE:]),
+            destination=destination,
+            timestamp=timestamp,
+            subtype=subtype,
+            information=information,
+        )
 
     def __bytes__(self) -> bytes:
         fixed = _FIXED.pack(
