@@ -1,8 +1,9 @@
 """The data plane of datagrams: one socket that all clients send to, and per session one connected to its origin.
 
 It knows no protocol. A datagram from a known address of a client goes to the origin of its flow, and one from an origin
-to the address that its flow has selected: one receive, one look-up and one send, out of one buffer that all share. Only
-those whose first byte the receiver wants to inspect, and those from unknown addresses, are shown to the receiver
+to the address that its flow has selected: one receive, one look-up and one send, out of one buffer that all share.
+Where several flows may share an address, a number at a certain place in the clients' datagrams tells them apart. Only
+those whose first two bytes the receiver wants to inspect, and those from unknown addresses, are shown to the receiver
 instead, which may send them on.
 
 A client takes no answer but from the address that it has sent to. A socket on all addresses of the machine would answer
@@ -22,12 +23,14 @@ import ipaddress
 import os
 import select
 import socket
-from collections.abc import Callable
+import struct
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
+from srsproxy.relay.flow import Flow, Path
 from srsproxy.relay.private_epoll import PrivateEpoll
 from srsproxy.relay.quarantine import Quarantine
 from srsproxy.relay.udpsockets import (
@@ -41,13 +44,12 @@ from srsproxy.relay.udpsockets import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Mapping
+
+    from srsproxy.relay.flow import Route, Transmit
     from srsproxy.relay.private_epoll import Reactor
 
 _log = Logger()
-
-Transmit = Callable[["bytes | memoryview", "Address"], int]
-"""How a datagram goes to a client: ``sendto`` of the socket that the client has sent to."""
-
 
 MAX_DATAGRAM: Final = 64 * 1024
 """Bytes; more than UDP can carry, so that nothing is cut."""
@@ -70,10 +72,11 @@ MAX_ENTRANCES: Final = 64
 """Addresses of this machine that have a socket of their own. In the IPv4 loopback network there are 16 million, all of
 them ours."""
 
-
 ORIGIN_MEMORY: Final = 35.0
 """Seconds after which SRS has forgotten a WebRTC session that fell silent: its ``stun_timeout``, and 5 s until it
 looks."""
+
+_NUMBER: Final = struct.Struct("!I")
 
 
 class DatagramReceiver(Protocol):
@@ -81,208 +84,35 @@ class DatagramReceiver(Protocol):
     place. What a call raises is logged, and costs that datagram only."""
 
     def client_datagram(self, data: memoryview, address: Address, path: Path | None) -> None:
-        """A client's datagram from an address that has no path, or with an inspected first byte."""
+        """A client's datagram that belongs to no path, is to be inspected, or is the next to be shown of its path
+        (:meth:`Flow.show_next`)."""
 
     def origin_datagram(self, data: memoryview, flow: Flow) -> None:
-        """An origin's datagram with an inspected first byte."""
-
-
-class Path:
-    """An address whose datagrams belong to a flow; :meth:`Flow.add_path` makes one.
-
-    :ivar heard_at: when the last datagram came from there, whatever became of it, in seconds of the reactor's clock;
-        before that, when the path began.
-    :ivar transmit: how datagrams go there.
-    """
-
-    __slots__ = ("address", "flow", "heard_at", "transmit")
-
-    def __init__(self, address: Address, flow: Flow, transmit: Transmit, now: float) -> None:
-        self.address = address
-        self.flow = flow
-        self.heard_at = now
-        self.transmit = transmit
-
-
-class Flow:
-    """The datagrams of one session; :meth:`DatagramRelay.open_flow` makes one. No method raises ``OSError``: what the
-    kernel does not take, for whatever reason, is counted as a drop.
-
-    :ivar owner: for the receiver's own use; forgotten when the flow is closed.
-    :ivar received_packets: datagrams sent to the origin, of :attr:`received_bytes` in all.
-    :ivar received_drops: datagrams for the origin that the kernel did not take.
-    :ivar sent_packets: datagrams sent to the client, of :attr:`sent_bytes` in all.
-    :ivar sent_drops: datagrams for the client that the kernel did not take, or for which there was no path.
-    :ivar refusals: how often the network has told that the origin's address takes nothing.
-    """
-
-    __slots__ = (
-        "_path",
-        "_paths",
-        "_relay",
-        "_socket",
-        "owner",
-        "received_bytes",
-        "received_drops",
-        "received_packets",
-        "refusals",
-        "sent_bytes",
-        "sent_drops",
-        "sent_packets",
-    )
-
-    def __init__(self, relay: DatagramRelay, connected: socket.socket) -> None:
-        self._relay = relay
-        self._socket: socket.socket | None = connected
-        self._path: Path | None = None
-        self._paths: list[Path] = []
-        self.owner: object = None
-        self.received_packets = 0
-        self.received_bytes = 0
-        self.received_drops = 0
-        self.sent_packets = 0
-        self.sent_bytes = 0
-        self.sent_drops = 0
-        self.refusals = 0
-
-    @property
-    def path(self) -> Path | None:
-        """The return path, which the origin's datagrams take; without one they are dropped."""
-        return self._path
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """All paths, in the order in which they were added."""
-        return tuple(self._paths)
-
-    def add_path(self, address: Address, transmit: Transmit | None = None) -> Path:
-        """Let what comes from this address belong to this flow. If it belonged to another, that one loses the path, and
-        has no return path any more if this was it.
-
-        :param transmit: how datagrams go there; as :attr:`DatagramRelay.entrance` was when the receiver was shown what
-            has come from there. If not given, as it is now.
-        :returns: the new path, not selected; or the one there is, if the address belongs to this flow already.
-        :raises ValueError: the flow is closed.
-        """
-        if self._socket is None:
-            raise ValueError("a closed flow has no paths")
-        routes = self._relay.routes
-        path = routes.get(address)
-        if path is not None:
-            if path.flow is self:
-                path.transmit = transmit or self._relay.entrance
-                return path
-            path.flow.remove_path(path)
-        path = routes[address] = Path(address, self, transmit or self._relay.entrance, self._relay.seconds())
-        self._paths.append(path)
-        return path
-
-    def remove_path(self, path: Path) -> None:
-        """Let the path's address be unknown. A path that this flow does not have, or no longer, is none to remove."""
-        if path not in self._paths:
-            return
-        self._paths.remove(path)
-        del self._relay.routes[path.address]
-        if self._path is path:
-            self._path = None
-
-    def select(self, path: Path | None) -> None:
-        """Make this the return path.
-
-        :raises ValueError: the flow does not have it, or no longer.
-        """
-        if path is not None and path not in self._paths:
-            raise ValueError("a path of this flow is needed")
-        self._path = path
-
-    def send(self, data: bytes | memoryview) -> None:
-        """Send a datagram to the origin; after :meth:`close` it is dropped."""
-        if self._socket is None:
-            self.received_drops += 1
-            return
-        try:
-            self._socket.send(data)
-        except OSError as error:
-            # Of an ICMP error that answered an earlier datagram the kernel tells instead of sending this one.
-            self.refusals += isinstance(error, ConnectionRefusedError)
-            self.received_drops += 1
-        else:
-            self.received_packets += 1
-            self.received_bytes += len(data)
-
-    def send_to(self, path: Path, data: bytes | memoryview) -> None:
-        """Send a datagram to the client; it is dropped if the flow does not have the path, or no longer, because then
-        the address may be another client's."""
-        self._deliver(path if path in self._paths else None, data)
-
-    def close(self, forgotten: bool = False) -> None:
-        """Relay nothing any more. The origin may take datagrams from the same port for this session's until it has
-        forgotten the session, so the port stays taken for that time.
-
-        :param forgotten: the origin has forgotten the session already.
-        """
-        connected, self._socket = self._socket, None
-        if connected is None:
-            return
-        for path in self._paths:
-            del self._relay.routes[path.address]
-        self._paths.clear()
-        self._path = None
-        self.owner = None
-        # Nor does it know a port that it has not had anything from.
-        self._relay.retire(connected, forgotten or not self.received_packets)
-
-    def pull(self, limit: int) -> None:
-        """Relay datagrams from the origin: as many as there are, but no more than ``limit``."""
-        relay = self._relay
-        for _ in range(limit):
-            if self._socket is None:
-                return
-            try:
-                size = self._socket.recv_into(relay.octets)
-            except BlockingIOError:
-                # There is no more. Or not even one, when the event was of a closed socket of the same number, or the
-                # datagram's checksum is wrong.
-                return
-            except OSError:
-                # An ICMP error; it has been told now, so that it does not keep the socket ready.
-                self.refusals += 1
-                return
-            if size and relay.octets[0] in relay.inspected:
-                relay.receiver.origin_datagram(relay.view[:size], self)
-            else:
-                self._deliver(self._path, relay.view[:size])
-
-    def _deliver(self, path: Path | None, data: bytes | memoryview) -> None:
-        if path is None:
-            self.sent_drops += 1
-            return
-        try:
-            path.transmit(data, path.address)
-        except OSError:
-            self.sent_drops += 1
-        else:
-            self.sent_packets += 1
-            self.sent_bytes += len(data)
+        """An origin's datagram that is to be inspected."""
 
 
 class DatagramRelay(PrivateEpoll):
     """Relays datagrams between clients and origins, see the module's text. What it shows is for its flows, save
     :meth:`listen`, :meth:`open_flow`, :meth:`close` and this:
 
-    :ivar entrance: how datagrams go to the client whose datagram the receiver was shown last.
+    :ivar entrance: how datagrams go to the client whose datagram has come last.
     """
 
     def __init__(
         self,
         reactor: Reactor,
         receiver: DatagramReceiver,
-        inspected: frozenset[int],
+        inspected: Mapping[int, Container[int]],
         quarantine: float = ORIGIN_MEMORY,
+        number_at: int | None = None,
     ) -> None:
         """
-        :param inspected: first bytes of the datagrams that the receiver is shown; an empty datagram has none.
+        :param inspected: by first byte, the second bytes of the datagrams that the receiver is shown. One of a
+            single byte is shown for that byte alone, an empty one is not.
         :param quarantine: seconds after which origins have forgotten a session.
+        :param number_at: where in clients' datagrams there is a number, of 32 bits in network byte order, that tells
+            flows of one address apart; a datagram too short for it belongs to none. Without it, all that comes from
+            one address belongs to one flow.
         """
         super().__init__(reactor)
         self._quarantine = Quarantine(reactor, quarantine)
@@ -298,20 +128,23 @@ class DatagramRelay(PrivateEpoll):
         self.inspected = inspected
         self.octets = bytearray(MAX_DATAGRAM)
         self.view = memoryview(self.octets)
-        self.routes: dict[Address, Path] = {}
+        # A path is in one of these.
+        self.routes: dict[Route, Path] = {}
+        self.shown_next: dict[Route, Path] = {}
+        self._number_at = number_at
         self.entrance: Transmit = _not_listening
 
     def listen(self, interface: str, port: int) -> int:
         """Take clients' datagrams that come to this address, an IP literal; can be called once.
 
         :returns: the port, which the system chooses for 0.
-        :raises CannotListenError: it is taken, or not an address of this machine.
+        :raises CannotListenError: it is taken, or not an address of this machine, or there is no descriptor left.
         """
         try:
             listener = open_socket(interface, port, socket.socket.bind)
+            received, sent = self._enter(listener)
         except OSError as error:
             raise CannotListenError(interface, port, error) from error
-        received, sent = self._enter(listener)
         if min(received, sent) < LISTENER_BUFFER:
             _log.info(
                 "UDP buffers of {received} and {sent} bytes instead of {asked} will lose datagrams under load:"
@@ -328,12 +161,26 @@ class DatagramRelay(PrivateEpoll):
         return bound
 
     def _enter(self, listener: socket.socket) -> tuple[int, int]:
-        """Take what comes to this socket. Returns the sizes of its buffers, in bytes."""
+        """Take what comes to this socket. Returns the sizes of its buffers, in bytes.
+
+        :raises OSError: as :meth:`_watch`.
+        """
         received = enlarge(listener, socket.SO_RCVBUF, LISTENER_BUFFER)
         sent = enlarge(listener, socket.SO_SNDBUF, LISTENER_BUFFER)
+        self._watch(listener)
         self._entrances[listener.fileno()] = listener
-        self._open().register(listener, select.EPOLLIN)
         return received, sent
+
+    def _watch(self, opened: socket.socket) -> None:
+        """Be told when this socket has something to read.
+
+        :raises OSError: the kernel has no room for that; the socket is closed.
+        """
+        try:
+            self._open().register(opened, select.EPOLLIN)
+        except OSError:
+            opened.close()
+            raise
 
     def open_flow(self, host: str, port: int) -> Flow:
         """A flow to the origin at this address, an IP literal, without any path yet.
@@ -352,9 +199,18 @@ class DatagramRelay(PrivateEpoll):
                 if not exhausted or not self._quarantine.release_oldest():
                     raise
         enlarge(connected, socket.SO_RCVBUF, ORIGIN_BUFFER)
-        self._open().register(connected, select.EPOLLIN)
+        self._watch(connected)
         flow = self._flows[connected.fileno()] = Flow(self, connected)
         return flow
+
+    def route(self, address: Address, number: int) -> Route:
+        """How what comes from there with that number is found."""
+        return address if self._number_at is None else (address, number)
+
+    def forget(self, path: Path) -> None:
+        """What comes that way belongs to no flow."""
+        self.routes.pop(path.route, None)
+        self.shown_next.pop(path.route, None)
 
     def retire(self, connected: socket.socket, forgotten: bool) -> None:
         """The socket's flow is closed."""
@@ -392,57 +248,45 @@ class DatagramRelay(PrivateEpoll):
             return
         self._last_served = -1
         entrance = self._entrances.get(fd)
-        if entrance is not None and entrance is self._everywhere:
-            self._pull_first(entrance)
-        elif entrance is not None:
-            self._pull_clients(entrance)
+        if entrance is None:
+            return
+        self.entrance = entrance.sendto
+        first = entrance is self._everywhere
+        self._pull_clients(partial(self._receive_first, entrance) if first else entrance.recvfrom_into)
 
     def _break_off(self, fd: int) -> None:
         """The receiver failed at one datagram, which is gone; it may do better with the next."""
 
-    def _pull_clients(self, listener: socket.socket) -> None:
-        receive, octets, view, inspected, routes = (
-            listener.recvfrom_into,
-            self.octets,
-            self.view,
-            self.inspected,
-            self.routes,
-        )
-        entrance, now = listener.sendto, self.seconds()
+    def _pull_clients(self, receive: Callable[[bytearray], tuple[int, Address]]) -> None:
+        octets, view, inspected, routes = self.octets, self.view, self.inspected, self.routes
+        # As many bytes as a datagram must have to hold a number; none has as many if none is to be looked for.
+        place = 0 if self._number_at is None else self._number_at
+        numbered = MAX_DATAGRAM if self._number_at is None else place + _NUMBER.size
+        number_in, now = _NUMBER.unpack_from, self.seconds()
         for _ in range(CLIENT_BATCH):
             try:
                 size, address = receive(octets)
             except OSError:
                 # There is no more, or the receiver has closed the relay.
                 return
-            path = routes.get(address)
+            route = address if size < numbered else (address, number_in(octets, place)[0])
+            path = routes.get(route)
             if path is not None:
                 path.heard_at = now
-                if not size or octets[0] not in inspected:
+                if not size or octets[0] not in inspected or (size > 1 and octets[1] not in inspected[octets[0]]):
                     path.flow.send(view[:size])
                     continue
-            self.entrance = entrance
+            elif route in self.shown_next:
+                path = routes[route] = self.shown_next.pop(route)
+                path.heard_at = now
             self.receiver.client_datagram(view[:size], address, path)
         self._served += CLIENT_BATCH
 
-    def _pull_first(self, everywhere: socket.socket) -> None:
-        """As :meth:`_pull_clients`, for what comes to addresses that have no socket of their own yet."""
-        now = self.seconds()
-        for _ in range(CLIENT_BATCH):
-            try:
-                size, control, _, address = everywhere.recvmsg_into([self.octets], PACKET_INFO_SPACE)
-            except OSError:
-                return
-            entrance = self._entrance_at(everywhere, control)
-            path = self.routes.get(address)
-            if path is not None:
-                path.heard_at = now
-                if not size or self.octets[0] not in self.inspected:
-                    path.flow.send(self.view[:size])
-                    continue
-            self.entrance = entrance
-            self.receiver.client_datagram(self.view[:size], address, path)
-        self._served += CLIENT_BATCH
+    def _receive_first(self, everywhere: socket.socket, octets: bytearray) -> tuple[int, Address]:
+        """As ``everywhere.recvfrom_into``, for what comes to addresses that have no socket of their own yet."""
+        size, control, _, address = everywhere.recvmsg_into([octets], PACKET_INFO_SPACE)
+        self.entrance = self._entrance_at(everywhere, control)
+        return size, address
 
     def _entrance_at(self, everywhere: socket.socket, control: list[tuple[int, int, bytes]]) -> Transmit:
         """How to answer a datagram with these control messages: by a socket on the address that it went to, which is
@@ -457,10 +301,10 @@ class DatagramRelay(PrivateEpoll):
             return everywhere.sendto
         try:
             entrance = share_address(everywhere, where)
+            self._enter(entrance)
         except OSError:
             # Such as a broadcast, or no descriptor is left.
             return everywhere.sendto
-        self._enter(entrance)
         self._by_local_address[where] = entrance.sendto
         return entrance.sendto
 

@@ -26,7 +26,8 @@ from srsproxy.address import plain_address
 from srsproxy.balancer.model import Endpoint, Origin, Surface
 from srsproxy.dial import resolve, unreachable
 from srsproxy.errors import OriginUnreachable, PeerError, Refused, log_failure
-from srsproxy.relay.datagram import DatagramRelay, Flow, Path, Transmit
+from srsproxy.relay.datagram import DatagramRelay
+from srsproxy.relay.flow import Flow, Path, Transmit
 from srsproxy.relay.udpsockets import Address
 from srsproxy.stats import Stray
 from srsproxy.values import BindAddress
@@ -41,7 +42,7 @@ _DTLS_ALERT: Final = 21
 _MIN_ALERT: Final = 13 + 2
 """Bytes of such a record: its head, and level and description, or more that is encrypted."""
 
-_INSPECTED: Final = STUN_BYTES | {_DTLS_ALERT}
+_INSPECTED: Final = dict.fromkeys(STUN_BYTES | {_DTLS_ALERT}, range(256))
 
 _TRANSACTION_ID: Final = slice(8, 20)
 """Where it is in a STUN message (RFC 8489, section 5)."""

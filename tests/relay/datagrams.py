@@ -20,14 +20,16 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
-from srsproxy.relay.datagram import DatagramRelay, Flow, Path
+from srsproxy.relay.datagram import DatagramRelay
+from srsproxy.relay.flow import Flow, Path
 from srsproxy.relay.udpsockets import Address
 from tests import asynchronous
 from tests.relay.wires import FailureLog
 
 reactor: Any = installed_reactor
 
-INSPECTED: Final = frozenset(b"?!")
+INSPECTED: Final = {first: frozenset(b"?!") for first in b"?!"}
+"""What begins with two of these is shown."""
 
 until: Final = functools.partial(asynchronous.until, reactor)
 

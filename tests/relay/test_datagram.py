@@ -18,7 +18,8 @@ from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
 from srsproxy.relay import datagram, quarantine
-from srsproxy.relay.datagram import BURST, CLIENT_BATCH, DatagramRelay, Flow, Path
+from srsproxy.relay.datagram import BURST, CLIENT_BATCH, DatagramRelay
+from srsproxy.relay.flow import Flow, Path
 from srsproxy.relay.private_epoll import MAX_BATCH
 from srsproxy.relay.udpsockets import Address
 from tests.asynchronous import in_reactor
@@ -202,15 +203,16 @@ async def test_datagrams_of_unknown_addresses_are_shown_and_nothing_else() -> No
 async def test_datagrams_to_be_inspected_are_shown_instead_of_relayed() -> None:
     async with Datagrams() as datagrams:
         client, flow, origin = datagrams.session()
-        client.send(b"?there", datagrams.to)
-        client.send(b"relayed", datagrams.to)
-        await origin.receives(b"relayed")
-        origin.send(b"!back", origin.senders[0])
-        origin.send(b"relayed", origin.senders[0])
-        await client.receives(b"relayed")
-        assert datagrams.receiver.from_clients == [(b"?there", client.address, flow.path)]
-        assert datagrams.receiver.from_origins == [(b"!back", flow)]
-        assert (flow.received_packets, flow.sent_packets) == (1, 1)
+        for data in (b"?!there", b"?relayed", b"relayed?", b"!"):
+            client.send(data, datagrams.to)
+        await origin.receives(b"?relayed", b"relayed?")
+        for data in (b"!?back", b"!relayed", b"relayed!", b"?"):
+            origin.send(data, origin.senders[0])
+        await client.receives(b"!relayed", b"relayed!")
+        await until(lambda: len(datagrams.receiver.from_origins) == 2, "the datagrams")
+        assert datagrams.receiver.from_clients == [(data, client.address, flow.path) for data in (b"?!there", b"!")]
+        assert datagrams.receiver.from_origins == [(b"!?back", flow), (b"?", flow)]
+        assert (flow.received_packets, flow.sent_packets) == (2, 2)
 
 
 @in_reactor
@@ -224,6 +226,22 @@ async def test_an_empty_datagram_is_not_inspected_for_what_the_one_before_began_
         origin.send(b"", origin.senders[0])
         await client.receives(b"")
         assert len(datagrams.receiver.from_clients) == len(datagrams.receiver.from_origins) == 1
+
+
+@in_reactor
+async def test_a_single_byte_is_not_judged_by_the_second_one_of_the_datagram_before() -> None:
+    async with Datagrams() as datagrams:
+        client, _, origin = datagrams.session()
+        # What is relayed or shown does not depend on what the byte after it in the buffer is.
+        for before in (b"x?", b"xx"):
+            client.send(before, datagrams.to)
+            client.send(b"?", datagrams.to)
+            await origin.receives(before)
+            origin.send(before, origin.senders[0])
+            origin.send(b"!", origin.senders[0])
+            await client.receives(before)
+        await until(lambda: len(datagrams.receiver.from_origins) == 2, "the datagrams")
+        assert [data for data, _, _ in datagrams.receiver.from_clients] == [b"?"] * 2
 
 
 @in_reactor
@@ -241,11 +259,11 @@ async def test_the_receiver_can_pass_on_what_it_is_shown() -> None:
 
         datagrams.receiver.on_client = there
         datagrams.receiver.on_origin = back
-        client.send(b"?there", datagrams.to)
-        await origin.receives(b"?there")
-        origin.send(b"!back", origin.senders[0])
-        await client.receives(b"!back")
-        assert (flow.received_packets, flow.received_bytes, flow.sent_packets, flow.sent_bytes) == (1, 6, 1, 5)
+        client.send(b"?!there", datagrams.to)
+        await origin.receives(b"?!there")
+        origin.send(b"!?back", origin.senders[0])
+        await client.receives(b"!?back")
+        assert (flow.received_packets, flow.received_bytes, flow.sent_packets, flow.sent_bytes) == (1, 7, 1, 6)
 
 
 # Paths
@@ -466,7 +484,7 @@ async def test_what_the_kernel_does_not_take_is_dropped(number: int, monkeypatch
 
 @in_reactor
 async def test_before_the_relay_listens_nothing_can_be_sent_to_clients() -> None:
-    relay = DatagramRelay(reactor, Recorder(), frozenset())
+    relay = DatagramRelay(reactor, Recorder(), {})
     flow = relay.open_flow("127.0.0.1", 9)
     flow.send_to(flow.add_path(("127.0.0.1", 9)), b"x")
     assert flow.sent_drops == 1
@@ -526,7 +544,7 @@ async def test_a_flow_can_be_closed_for_what_its_client_has_sent() -> None:
     async with Datagrams() as datagrams:
         client, flow, origin = datagrams.session()
         datagrams.receiver.on_client = lambda data, address, path: flow.close()
-        for data in (b"relayed", b"?close", b"unknown"):
+        for data in (b"relayed", b"??close", b"unknown"):
             client.send(data, datagrams.to)
         await origin.receives(b"relayed")
         path = datagrams.receiver.from_clients[0][2]
@@ -946,7 +964,7 @@ async def test_an_idle_flow_costs_less_than_a_kilobyte() -> None:
 @in_reactor
 async def test_a_taken_port_cannot_be_listened_on() -> None:
     async with Datagrams() as datagrams:
-        other = DatagramRelay(reactor, Recorder(), frozenset())
+        other = DatagramRelay(reactor, Recorder(), {})
         before = descriptors()
         with pytest.raises(CannotListenError) as raised:
             other.listen("127.0.0.1", datagrams.port)

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from srsproxy.balancer.model import Origin, Surface
 from srsproxy.outcome import Outcome
-from srsproxy.relay.datagram import Flow
+from srsproxy.relay.flow import Flow
 from srsproxy.stats import Stray
 from srsproxy.webrtc.sessions import MediaSession
 from tests.asynchronous import in_reactor
