@@ -331,7 +331,7 @@ class Settings:
         Group.SRT,
         "2500ms",
         DURATION,
-        "a caller is connected, or else rejected, within this; callers give up after 3 s if they are not told otherwise",
+        "a caller is connected, or else rejected, within this; callers give up by themselves after 3 s",
     )
     srt_idle_timeout: float = _setting(
         Group.SRT, "10s", DURATION, "a session ends when its caller or its origin has sent nothing for so long"

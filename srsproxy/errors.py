@@ -11,8 +11,9 @@ The one family that parsers raise for bad input is :class:`PeerError`; any other
 from __future__ import annotations
 
 import os
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionClosed
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.logger import Logger, LogLevel
@@ -134,3 +135,8 @@ def log_failure(log: Logger, doing: str, failure: Failure, level: LogLevel = Log
         log.debug("{doing}: traceback of the line above\n{traceback}", doing=doing, traceback=failure.getTraceback())
     else:
         log.failure("{doing}: unexpected {reason}", failure, doing=doing, reason=describe(failure))
+
+
+def in_background(log: Logger, doing: str, what: Deferred[Any]) -> None:
+    """Nobody waits for this; its failure is of little interest."""
+    what.addErrback(lambda failure: log_failure(log, doing, failure, LogLevel.debug))

@@ -49,6 +49,9 @@ from srsproxy.log import new_context_id
 from srsproxy.relay.stream import build_relay
 from srsproxy.rtmp import shared as rtmp_shared
 from srsproxy.rtmp.server import RtmpServer
+from srsproxy.srt import shared as srt_shared
+from srsproxy.srt.cookies import Cookies
+from srsproxy.srt.server import SrtServer
 from srsproxy.stats import Stats
 from srsproxy.values import Listener
 from srsproxy.webrtc import shared as webrtc_shared
@@ -89,11 +92,13 @@ def build(settings: Settings, reactor: Any = None) -> Proxy:
     webrtc = WebRtcServer(
         webrtc_shared.Shared(reactor, settings, balancer, relay, stats, limits, Credentials(secret, pins))
     )
-    proxy = Proxy(reactor, settings, stats, relay, [rtmp, http, webrtc])
+    srt = SrtServer(srt_shared.Shared(reactor, settings, balancer, stats, limits, Cookies(secret)))
+    proxy = Proxy(reactor, settings, stats, relay, [rtmp, http, webrtc, srt])
     local.setServiceParent(proxy)
     proxy.listen("RTMP", settings.rtmp_server, rtmp)
     proxy.listen("HTTP", settings.http_server, http)
     webrtc.setServiceParent(proxy)
+    srt.setServiceParent(proxy)
     api_site = build_http_api_site(reactor, identity, webrtc.resources())
     # A session has its own place among all; its client's connection here is short.
     api_limits = ConnectionLimits(0, settings.max_pending_per_address, 0)

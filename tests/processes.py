@@ -140,7 +140,7 @@ def twistd(reactor: Any, folder: Path, *arguments: str, **environ: str) -> Progr
 
 def srsproxy(reactor: Any, folder: Path, *options: str, **environ: str) -> Program:
     """``twistd srsproxy`` in the foreground, on free ports of the loopback interface unless ``environ`` says others."""
-    surfaces = ("RTMP_SERVER", "HTTP_SERVER", "HTTP_API", "WEBRTC_SERVER", "SYSTEM_API")
+    surfaces = ("RTMP_SERVER", "HTTP_SERVER", "HTTP_API", "WEBRTC_SERVER", "SRT_SERVER", "SYSTEM_API")
     listeners = {f"PROXY_{surface}": "127.0.0.1:0" for surface in surfaces}
     return twistd(reactor, folder, "--nodaemon", "--pidfile=", "srsproxy", *options, **{**listeners, **environ})
 

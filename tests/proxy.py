@@ -36,6 +36,9 @@ from srsproxy.rtmp.handshake import RANDOM_SIZE, ServerHandshake
 from srsproxy.rtmp.message import Command, MessageType, encode_command, parse_command, set_chunk_size
 from srsproxy.rtmp.server import RtmpServer
 from srsproxy.rtmp.shared import Shared
+from srsproxy.srt import shared as srt_shared
+from srsproxy.srt.cookies import Cookies
+from srsproxy.srt.server import SrtServer
 from srsproxy.stats import Stats
 from srsproxy.values import BindAddress
 from srsproxy.webrtc import shared as webrtc_shared
@@ -92,7 +95,8 @@ class ProxyUnderTest:
 
     def __init__(self, reactor: Any, **settings: Any) -> None:
         self.reactor = reactor
-        self.settings = replace(Settings(), **{"webrtc_server": BindAddress("127.0.0.1", 0), **settings})
+        local = BindAddress("127.0.0.1", 0)
+        self.settings = replace(Settings(), **{"webrtc_server": local, "srt_server": local, **settings})
         self.stats = Stats()
         self.origins: list[DemoOrigin] = []
         self.balancer = MemoryLoadBalancer(
@@ -126,6 +130,9 @@ class ProxyUnderTest:
                 reactor, self.settings, self.balancer, self.relay, self.stats, limits, Credentials(b"secret", self.pins)
             )
         )
+        self.srt_server = SrtServer(
+            srt_shared.Shared(reactor, self.settings, self.balancer, self.stats, limits, Cookies(b"secret"))
+        )
         self.api = build_http_api_site(reactor, identity, self.webrtc_server.resources())
         self._ports: list[IListeningPort] = []
         self._clients: list[RtmpTestClient] = []
@@ -136,6 +143,7 @@ class ProxyUnderTest:
         self.http_port = self.listening(self.reactor.listenTCP(0, self.http_server, interface="127.0.0.1"))
         self.local.startService()
         self.webrtc_server.startService()
+        self.srt_server.startService()
         self.api_port = self.listening(self.reactor.listenTCP(0, self.api, interface="127.0.0.1"))
         return self
 
@@ -148,7 +156,8 @@ class ProxyUnderTest:
         for port in self._ports:
             await maybeDeferred(port.stopListening)
         await self.webrtc_server.stopService()
-        for server in (self.server, self.http_server, self.webrtc_server):
+        await maybeDeferred(self.srt_server.stopService)
+        for server in (self.server, self.http_server, self.webrtc_server, self.srt_server):
             drained = server.drain()
             server.abort()
             await drained
@@ -193,6 +202,11 @@ class ProxyUnderTest:
     def media_tcp_port(self) -> int | None:
         """The same over TCP, if the settings say so."""
         return self.webrtc_server.media_tcp_port
+
+    @property
+    def srt_port(self) -> int:
+        """Where SRT callers come."""
+        return self.srt_server.port
 
     def scripted(self, protocol: type[Protocol]) -> int:
         """Listen with a protocol that stands for an origin; the port."""

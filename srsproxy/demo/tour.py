@@ -25,7 +25,7 @@ from srsproxy.streamkey import DEFAULT_VHOST, StreamKey
 STEP_TIMEOUT: Final = 20.0
 """Seconds that a step may take. On a slow machine, the start of Python or of ffmpeg takes a few."""
 
-_UNUSED: Final = {"PROXY_HTTP_API": f"{HOST}:0", "PROXY_WEBRTC_SERVER": f"{HOST}:0"}
+_UNUSED: Final = dict.fromkeys(("PROXY_HTTP_API", "PROXY_WEBRTC_SERVER", "PROXY_SRT_SERVER"), f"{HOST}:0")
 """Listeners that the demo's origins have no use for: anywhere but on the ports where others may look for them."""
 
 _RETRY_INTERVAL = 0.1

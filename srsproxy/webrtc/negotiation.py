@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Final
 
+from twisted.logger import Logger
+
 from srsproxy.balancer.model import Endpoint, Origin, Surface, WebRtcSession
 from srsproxy.balancer.routing import reach_origin
 from srsproxy.errors import (
@@ -17,6 +19,7 @@ from srsproxy.errors import (
     PeerError,
     SrsProxyError,
     describe,
+    in_background,
     outcome_of,
 )
 from srsproxy.http.head import ResponseHead
@@ -38,7 +41,7 @@ from srsproxy.webrtc.offer import (
 from srsproxy.webrtc.originapi import Asked, OriginApi
 from srsproxy.webrtc.sdp import CandidateAddress, IceCredentials, ice_credentials, rewrite_candidates
 from srsproxy.webrtc.sessions import MediaSession, Sessions
-from srsproxy.webrtc.shared import SOURCE, Shared, in_background
+from srsproxy.webrtc.shared import SOURCE, Shared
 
 _MAX_TOLD: Final = 200
 """Bytes of an origin's refusal that the log tells."""
@@ -47,6 +50,8 @@ _CANDIDATE: Final = "\na=candidate:"
 
 _UNENCODED: Final = "surrogateescape"
 """How bytes that are not UTF-8 stand in text."""
+
+_log = Logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +190,7 @@ class Negotiator:
         """The client is gone, and has not got its answer."""
         if reply.session is not None:
             self._sessions.end(reply.session, Outcome.CLIENT_LOST)
-            in_background("drop a session", self._shared.balancer.drop_webrtc(reply.session.username))
+            in_background(_log, "drop a session", self._shared.balancer.drop_webrtc(reply.session.username))
             self._api.take_back(asked, reply.session.origin, reply.head)
 
     # Offers

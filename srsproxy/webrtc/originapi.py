@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from srsproxy.balancer.model import Origin, Surface
-from srsproxy.errors import OriginUnreachable
+from srsproxy.errors import OriginUnreachable, in_background
 from srsproxy.http.call import call
 from srsproxy.http.forwarding import origin_request, relocated
 from srsproxy.http.head import RequestHead, ResponseHead
 from srsproxy.http.upstream import OriginConnection
-from srsproxy.webrtc.shared import Shared, in_background
+from srsproxy.webrtc.shared import Shared
+
+_log = Logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ class OriginApi:
         if not location.startswith(b"/"):
             return
         delete = replace(asked, head=RequestHead(b"DELETE", location, 1, asked.head.fields), body=b"")
-        in_background("take back an offer", Deferred.fromCoroutine(self.call(delete, origin, location)))
+        in_background(_log, "take back an offer", Deferred.fromCoroutine(self.call(delete, origin, location)))
 
 
 def _led_back(head: ResponseHead, origin: Origin) -> ResponseHead:

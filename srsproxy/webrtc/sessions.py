@@ -13,17 +13,19 @@ from typing import Final
 from typing import Protocol as Interface
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from srsproxy.balancer.expiry import ExpiringTable
 from srsproxy.balancer.model import Origin, WebRtcSession
+from srsproxy.balancer.starts import Starts
 from srsproxy.draining import Drain
-from srsproxy.errors import DeadlineExceeded, OriginLost, Refused, outcome_of
+from srsproxy.errors import DeadlineExceeded, OriginLost, Refused, in_background, outcome_of
 from srsproxy.limits import Admission
 from srsproxy.log import ContextLogger
 from srsproxy.outcome import Outcome
 from srsproxy.rounds import Rounds
 from srsproxy.stats import Session
-from srsproxy.webrtc.shared import SOURCE, Shared, in_background
+from srsproxy.webrtc.shared import SOURCE, Shared
 
 _LOOKS_PER_TIMEOUT: Final = 6
 """How often a session is looked at within the shorter of its timeouts; it may end late by as much."""
@@ -44,6 +46,8 @@ _MAX_OVER: Final = 20_000
 _counts = attrgetter(
     "received_bytes", "received_packets", "received_drops", "sent_bytes", "sent_packets", "sent_drops", "refusals"
 )
+
+_log = Logger()
 
 
 class Traffic(Interface):
@@ -187,15 +191,15 @@ class Sessions:
         self._sessions: dict[str, MediaSession] = {}
         self._over = ExpiringTable[str, None](_OVER_FOR, _MAX_OVER, lambda _: None)
         settings = shared.settings
+        self._starts = Starts(shared.balancer)
         self._rounds = Rounds(
             shared.reactor,
             min(settings.webrtc_idle_timeout, settings.webrtc_start_timeout) / _LOOKS_PER_TIMEOUT,
             self._sessions.values,
             self._look_at,
-            self._learn_starts,
+            self._starts.learn,
         )
         self._keep_after = settings.webrtc_lifetime / _KEEPS_PER_LIFETIME
-        self._starts: dict[str, str] = {}
         self._drain = Drain()
 
     def get(self, username: str) -> MediaSession | None:
@@ -303,14 +307,6 @@ class Sessions:
 
     # Looking at them
 
-    def _learn_starts(self) -> None:
-        """Ask which start of each origin is registered."""
-
-        def learn(origins: list[Origin]) -> None:
-            self._starts = {origin.server: origin.id for origin in origins}
-
-        in_background("look for restarted origins", self._shared.balancer.origins().addCallback(learn))
-
     def _count(self, session: MediaSession, now: float) -> tuple[bool, bool, bool]:
         """As :meth:`MediaSession.count`."""
         heard, answered, refused = session.count()
@@ -344,14 +340,14 @@ class Sessions:
         elif now - session.answered_at >= idle:
             self.fail(session, OriginLost(f"{origin.id}: sent nothing for {idle:g} s"))
         elif refused and not answered:
-            in_background("report an origin that refuses media", self._shared.balancer.report_failure(origin))
+            in_background(_log, "report an origin that refuses media", self._shared.balancer.report_failure(origin))
             self.fail(session, OriginLost(f"{origin.id}: does not listen for media any more"))
-        elif not answered and self._starts.get(origin.server, origin.id) != origin.id:
+        elif not answered and self._starts.is_over(origin):
             self.fail(session, OriginLost(f"{origin.id}: was restarted"))
         elif not heard or now - session.kept_at >= self._keep_after:
             # Of a silent client, another proxy may know that it has left.
             session.kept_at = now
-            in_background("renew the record of a session", Deferred.fromCoroutine(self._keep(session, heard)))
+            in_background(_log, "renew the record of a session", Deferred.fromCoroutine(self._keep(session, heard)))
 
     async def _keep(self, session: MediaSession, heard: bool) -> None:
         """Renew the session's record in the balancer, lest the client is unknown when it comes to another proxy."""

@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.logger import Logger, LogLevel
-
 from srsproxy.config import Settings
-from srsproxy.errors import log_failure
 from srsproxy.http.head import HeadLimits
 from srsproxy.http.upstream import Pool
 from srsproxy.interfaces import ILoadBalancer, IStreamRelay
@@ -20,8 +16,6 @@ from srsproxy.webrtc.credentials import Credentials
 
 SOURCE = "webrtc"
 """Name in logs and counters."""
-
-_log = Logger()
 
 
 @dataclass(slots=True)
@@ -50,8 +44,3 @@ class Shared:
         self.log = SessionLog(SOURCE, self.stats, self.reactor)
         self.pool = Pool(self.reactor, settings.origin_connect_timeout, settings.stall_timeout)
         self.head_limits = HeadLimits(settings.http_max_head_size, settings.http_max_fields)
-
-
-def in_background(doing: str, what: Deferred[Any]) -> None:
-    """Nobody waits for this; its failure is of little interest."""
-    what.addErrback(lambda failure: log_failure(_log, doing, failure, LogLevel.debug))

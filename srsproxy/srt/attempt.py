@@ -1,0 +1,80 @@
+"""One attempt to have a caller taken by an origin: the handshake, repeated until it is answered or the time is over."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from srsproxy.errors import OriginUnreachable, PeerError
+from srsproxy.relay.flow import Flow
+from srsproxy.srt.handshake import Handshake
+from srsproxy.srt.negotiation import OriginHandshake
+
+_REPEAT: Final = 0.1
+"""Seconds after which a request is sent again. Callers take 0.25; but to a proxy, an origin is near, and if one packet
+in ten is lost, ten in a row are not."""
+
+
+class Attempt:
+    """See the module's text.
+
+    :param name: of the origin's endpoint, for errors.
+    :param seconds: in which the origin must answer the induction, and then again the conclusion.
+    """
+
+    def __init__(self, clock: IReactorTime, flow: Flow, handshake: OriginHandshake, name: str, seconds: float) -> None:
+        self._clock = clock
+        self._flow = flow
+        self._handshake = handshake
+        self._name = name
+        self._seconds = seconds
+        self._answered: Deferred[Handshake] = Deferred(lambda _: self._stop())
+        self._deadline = 0.0
+        self._repeating: IDelayedCall | None = None
+
+    def run(self) -> Deferred[Handshake]:
+        """Begin; to be called once. Fires with the origin's answer to the conclusion, which may be a rejection.
+
+        :raises OriginUnreachable: it does not answer, or nobody listens there.
+        """
+        self._await_answer()
+        return self._answered
+
+    def answered(self, data: memoryview) -> None:
+        """The origin has sent a handshake packet."""
+        known = self._handshake.cookie
+        try:
+            answer = self._handshake.receive(data)
+        except PeerError:
+            return  # Another one may be better.
+        if answer is not None:
+            self._stop()
+            if not self._answered.called:
+                self._answered.callback(answer)
+        elif self._handshake.cookie != known:
+            self._await_answer()
+
+    def _await_answer(self) -> None:
+        self._deadline = self._clock.seconds() + self._seconds
+        self._request()
+
+    def _request(self) -> None:
+        self._stop()
+        if self._flow.refusals:
+            self._fail("connection refused")
+        elif self._clock.seconds() >= self._deadline:
+            what = "induction" if self._handshake.cookie is None else "conclusion"
+            self._fail(f"no answer to the {what} within {self._seconds:g} s")
+        else:
+            self._flow.send(self._handshake.request)
+            self._repeating = self._clock.callLater(_REPEAT, self._request)
+
+    def _fail(self, why: str) -> None:
+        self._answered.errback(OriginUnreachable(f"connect origin {self._name}: {why}"))
+
+    def _stop(self) -> None:
+        if self._repeating is not None and self._repeating.active():
+            self._repeating.cancel()
+        self._repeating = None
