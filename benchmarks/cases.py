@@ -6,14 +6,16 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from benchmarks.hls import hls_origin, playable, run_wrk
 from benchmarks.load import DatagramLoad, Generator, Load, Report
 from benchmarks.processes import Address, free_addresses
 from benchmarks.relays import Origin, Protocol, Relay, RelayName, Running
+from benchmarks.srt import stream_ids
 from benchmarks.usage import Usage, resident_kilobytes
 from benchmarks.webrtc import origin_api, signal_sessions
 
@@ -33,16 +35,23 @@ SETTLE = 1.0
 """Seconds for memory to be as it stays."""
 DATAGRAM_WARM_UP = 1.0
 """Seconds, as :data:`WARM_UP`: datagrams flow at once."""
-PACKET_RATE = 50
-"""Packets per second that a WebRTC session sends, each way: 320 kbit/s, of audio and of video."""
+PACKET_RATE = 100
+"""Packets per second of a session of WebRTC or SRT, all that go through the relay."""
 MANY_PACKETS = 50_000
-"""Packets per second of all WebRTC sessions, both ways, for the latency of a relay that is busy."""
+"""Packets per second of all such sessions, for the latency of a relay that is busy."""
 PACKET_BURST = 8
 """A key frame's packets leave a client at once."""
-IDLE_PACKET_RATE = 10
+RTC_SHARE = 0.5
+"""The share of a session's packets that it is told to send: it does so each way."""
+SRT_SHARE = 0.6
+"""As :data:`RTC_SHARE`: three packets that are sent 4 ms apart are acknowledged together after 10 ms, and that is
+acknowledged in turn."""
+SRT_BURST_SHARE = 0.8
+"""The same where each burst is acknowledged."""
+IDLE_PACKET_RATE = 20
 """As :data:`PACKET_RATE`, where memory is measured: many sessions, and little for each."""
 RELAYED_PACKETS = 120_000
-"""Between two looks at memory: half of them from clients, as the Go proxy grows with each of these."""
+"""Between two looks at memory: half of them from clients, as the Go proxy grows with each of these of WebRTC."""
 SMALL_SEGMENT = 10_240
 """Bytes: so few that it is the request that costs."""
 SEGMENT = 667_500
@@ -243,34 +252,60 @@ def _hls(segment_bytes: int, *, playlist: bool = False, segments: bool = False) 
     return measure
 
 
-@contextmanager
-def _rtc(bench: Bench, relay: Relay, rate: int, burst: int) -> Iterator[tuple[Running, DatagramLoad]]:
+@dataclass(frozen=True, slots=True)
+class _Datagrams:
     """A relay and a load that has no sessions yet; the load is also the origin of their media."""
+
+    running: Running
+    load: DatagramLoad
+    requests: Callable[[str, range], list[bytes]]
+    """What sessions begin with, by the name of their streams and their numbers."""
+
+    def open(self, bench: Bench, numbers: range) -> None:
+        self.load.open(self.requests(bench.stream_name(), numbers))
+
+
+_DatagramProtocol = Callable[[Bench, Relay, int, int], AbstractContextManager[_Datagrams]]
+"""By bench, relay, rate and burst, as :class:`DatagramLoad` has them."""
+
+
+@contextmanager
+def _webrtc(bench: Bench, relay: Relay, rate: int, burst: int) -> Iterator[_Datagrams]:
     api, media = free_addresses(2)
     with (
         origin_api(api, media),
         relay.running(Origin(Protocol.RTC, media, api), bench.directory) as running,
         DatagramLoad(bench.directory, running.address, media, rate, burst) as load,
     ):
-        yield running, load
+        if running.api is None:
+            raise ValueError("sessions are signalled to somebody")
+        yield _Datagrams(running, load, partial(signal_sessions, running.api))
 
 
-def _open_sessions(bench: Bench, running: Running, load: DatagramLoad, numbers: range) -> None:
-    if running.api is None:
-        raise ValueError("sessions are signalled to somebody")
-    load.open(signal_sessions(running.api, bench.stream_name(), numbers))
+@contextmanager
+def _srt(bench: Bench, relay: Relay, rate: int, burst: int) -> Iterator[_Datagrams]:
+    (media,) = free_addresses(1)
+    with (
+        relay.running(Origin(Protocol.SRT, media), bench.directory) as running,
+        DatagramLoad(bench.directory, running.address, media, rate, burst, "--srt") as load,
+    ):
+        yield _Datagrams(running, load, stream_ids)
 
 
-def _webrtc(burst: int = 1, total: int | None = None) -> Callable[[Bench, Relay], Metrics]:
+def _datagrams(
+    protocol: _DatagramProtocol, share: float, burst: int = 1, total: int | None = None
+) -> Callable[[Bench, Relay], Metrics]:
     """
+    :param share: of all packets, those that a session is told to send.
     :param burst: packets that a session sends at once.
-    :param total: packets per second of all sessions, both ways; :data:`PACKET_RATE` of each if not given.
+    :param total: packets per second of all sessions; :data:`PACKET_RATE` of each if not given.
     """
 
     def measure(bench: Bench, relay: Relay) -> Metrics:
-        rate = PACKET_RATE if total is None else max(1, round(total / 2 / bench.streams))
-        with _rtc(bench, relay, rate, burst) as (running, load):
-            _open_sessions(bench, running, load, range(bench.streams))
+        rate = PACKET_RATE if total is None else total / bench.streams
+        with protocol(bench, relay, max(1, round(share * rate)), burst) as sessions:
+            running, load = sessions.running, sessions.load
+            sessions.open(bench, range(bench.streams))
             load.start()
             usage = _measured(bench, load, running.pid, DATAGRAM_WARM_UP)
             report = load.report()
@@ -292,29 +327,34 @@ def _webrtc(burst: int = 1, total: int | None = None) -> Callable[[Bench, Relay]
     return measure
 
 
-def _webrtc_memory(bench: Bench, relay: Relay) -> Metrics:
-    """What sessions take, and then what packets leave behind."""
-    sessions = IDLE_BASE + bench.idle
-    with _rtc(bench, relay, IDLE_PACKET_RATE, 1) as (running, load):
-        if running.pid is None:
-            raise ValueError("memory is a relay's")
-        resident = []
-        for numbers in (range(IDLE_BASE), range(IDLE_BASE, sessions)):
-            _open_sessions(bench, running, load, numbers)
-            time.sleep(SETTLE)
-            resident.append(resident_kilobytes(running.pid))
-        load.start()
-        time.sleep(DATAGRAM_WARM_UP)
-        before = resident_kilobytes(running.pid)
-        load.mark()
-        time.sleep(RELAYED_PACKETS / (2 * IDLE_PACKET_RATE * sessions))
-        growth = resident_kilobytes(running.pid) - before
-        report = load.report()
-    return {
-        "lost_share": report.lost,
-        "rss_kb_per_session": (resident[1] - resident[0]) / bench.idle,
-        "rss_growth_kb": growth,
-    }
+def _datagram_memory(protocol: _DatagramProtocol, share: float) -> Callable[[Bench, Relay], Metrics]:
+    """What sessions take, and then what packets leave behind; parameters as of :func:`_datagrams`."""
+
+    def measure(bench: Bench, relay: Relay) -> Metrics:
+        count = IDLE_BASE + bench.idle
+        with protocol(bench, relay, round(share * IDLE_PACKET_RATE), 1) as sessions:
+            pid, load = sessions.running.pid, sessions.load
+            if pid is None:
+                raise ValueError("memory is a relay's")
+            resident = []
+            for numbers in (range(IDLE_BASE), range(IDLE_BASE, count)):
+                sessions.open(bench, numbers)
+                time.sleep(SETTLE)
+                resident.append(resident_kilobytes(pid))
+            load.start()
+            time.sleep(DATAGRAM_WARM_UP)
+            before = resident_kilobytes(pid)
+            load.mark()
+            time.sleep(RELAYED_PACKETS / (IDLE_PACKET_RATE * count))
+            growth = resident_kilobytes(pid) - before
+            report = load.report()
+        return {
+            "lost_share": report.lost,
+            "rss_kb_per_session": (resident[1] - resident[0]) / bench.idle,
+            "rss_growth_kb": growth,
+        }
+
+    return measure
 
 
 _DIRECT = frozenset({RelayName.DIRECT})
@@ -357,8 +397,42 @@ CASES = (
     ),
     Case("hls-playlist", "the playlist only", _hls(SMALL_SEGMENT, playlist=True), _DIRECT | _HTTP, tools=_HLS_TOOLS),
     Case("hls-segment", "segments of 2 s only", _hls(SEGMENT, segments=True), _DIRECT | _HTTP, tools=_HLS_TOOLS),
-    Case("webrtc", "packets one by one, both ways", _webrtc(), _DIRECT | _UDP | _GO),
-    Case("webrtc-bursts", "packets in bursts of 8, both ways", _webrtc(PACKET_BURST), _DIRECT | _UDP | _GO),
-    Case("webrtc-latency", "50,000 packets per second", _webrtc(total=MANY_PACKETS), _DIRECT | _UDP),
-    Case("webrtc-memory", "many sessions, and 120,000 packets", _webrtc_memory, frozenset({RelayName.SRSPROXY}) | _GO),
+    Case("webrtc", "packets one by one, both ways", _datagrams(_webrtc, RTC_SHARE), _DIRECT | _UDP | _GO),
+    Case(
+        "webrtc-bursts",
+        "packets in bursts of 8, both ways",
+        _datagrams(_webrtc, RTC_SHARE, PACKET_BURST),
+        _DIRECT | _UDP | _GO,
+    ),
+    Case(
+        "webrtc-latency",
+        "50,000 packets per second",
+        _datagrams(_webrtc, RTC_SHARE, total=MANY_PACKETS),
+        _DIRECT | _UDP,
+    ),
+    Case(
+        "webrtc-memory",
+        "many sessions, and 120,000 packets",
+        _datagram_memory(_webrtc, RTC_SHARE),
+        frozenset({RelayName.SRSPROXY}) | _GO,
+    ),
+    Case("srt", "publishers and players, packets one by one", _datagrams(_srt, SRT_SHARE), _DIRECT | _UDP | _GO),
+    Case(
+        "srt-bursts",
+        "publishers and players, packets in bursts of 8",
+        _datagrams(_srt, SRT_BURST_SHARE, PACKET_BURST),
+        _DIRECT | _UDP | _GO,
+    ),
+    Case(
+        "srt-latency",
+        "50,000 packets per second",
+        _datagrams(_srt, SRT_SHARE, total=MANY_PACKETS),
+        _DIRECT | _UDP | _GO,
+    ),
+    Case(
+        "srt-memory",
+        "many sessions, and 120,000 packets",
+        _datagram_memory(_srt, SRT_SHARE),
+        frozenset({RelayName.SRSPROXY}) | _GO,
+    ),
 )

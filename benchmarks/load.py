@@ -137,23 +137,26 @@ class Load(Generator):
 
 
 class DatagramLoad(Generator):
-    """WebRTC clients against one address, and their origin, in one process."""
+    """Clients of WebRTC or SRT against one address, and their origin, in one process."""
 
-    def __init__(self, directory: Path, target: Address, origin: Address, rate: int, burst: int) -> None:
+    def __init__(self, directory: Path, target: Address, origin: Address, rate: int, burst: int, *flags: str) -> None:
         """
         :param origin: where it is the origin, on 127.0.0.1.
-        :param rate: packets per second of each session, each way.
+        :param rate: packets per second of each session: of WebRTC each way, of SRT from its publisher or to its player.
         :param burst: how many of them are sent at once.
+        :param flags: ``--srt`` for SRT.
         """
         self._directory = directory
         options = {"target": str(target), "origin": str(origin.port), "rate": str(rate), "burst": str(burst)}
-        command = [str(program(UDP_LOAD)), *(word for name in options for word in (f"--{name}", options[name]))]
+        words = (word for name in options for word in (f"--{name}", options[name]))
+        command = [str(program(UDP_LOAD)), *words, *flags]
         super().__init__(UDP_LOAD, command, directory)
 
     def open(self, requests: Sequence[bytes]) -> Spread:
-        """Open sessions, each with a STUN request; how long it took until these were answered.
+        """Open sessions; how long it took from a session's first request to the answer that opens it.
 
-        :param requests: the sessions' numbers, from 0 on, are the last four bytes of the transaction ids.
+        :param requests: of WebRTC STUN requests: the sessions' numbers, from 0 on, are the last four bytes of their
+            transaction ids. Of SRT stream ids.
         :raises BenchError: one of them was not answered.
         """
         with tempfile.NamedTemporaryFile("w", dir=self._directory) as file:
@@ -163,7 +166,7 @@ class DatagramLoad(Generator):
             return Spread.of(self._event("ready", READY_TIMEOUT)["set_up"])
 
     def start(self) -> None:
-        """Let all sessions send, both ways."""
+        """Let all sessions send."""
         self._tell("start")
 
     def report(self) -> DatagramReport:

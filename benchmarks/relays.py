@@ -56,9 +56,15 @@ class Protocol(StrEnum):
     HTTP = "http"
     RTC = "rtc"
     """WebRTC's media, by UDP."""
+    SRT = "srt"
 
 
-_FRONTS = {Protocol.RTMP: "RTMP_SERVER", Protocol.HTTP: "HTTP_SERVER", Protocol.RTC: "WEBRTC_SERVER"}
+_FRONTS = {
+    Protocol.RTMP: "RTMP_SERVER",
+    Protocol.HTTP: "HTTP_SERVER",
+    Protocol.RTC: "WEBRTC_SERVER",
+    Protocol.SRT: "SRT_SERVER",
+}
 """What a proxy calls the listener of each protocol."""
 
 
@@ -151,11 +157,11 @@ class MediaProxy:
         environ["PROXY_STATIC_FILES"] = str(directory)
         front, api, system_api = (addresses[name] for name in (_FRONTS[origin.protocol], "HTTP_API", "SYSTEM_API"))
         with Child(self.name, self.command, directory, {**environ, **self.environ}) as child:
-            if origin.protocol == Protocol.RTC:
+            if origin.protocol in (Protocol.RTC, Protocol.SRT):
                 child.wait_until_bound(front)
-                child.wait_until_listening(api)
             else:
                 child.wait_until_listening(front)
+            child.wait_until_listening(api)
             child.wait_until_listening(system_api)
             _register(system_api, origin)
             yield Running(front, child.pid, api)

@@ -121,6 +121,13 @@ FIGURES = (
     Figure("webrtc-latency", RelayName.SRSPROXY, "lost_share", None, 0.001),
     # Any byte that a packet leaves behind would be more than a tenth of this.
     Figure("webrtc-memory", RelayName.SRSPROXY, "rss_growth_kb", None, 1024),
+    Figure("srt", RelayName.SRSPROXY, "cpu_us_per_packet", RelayName.UDP_RELAY, 1.7),
+    Figure("srt", RelayName.SRSPROXY, "cpu_us_per_packet", RelayName.GO, 0.5),
+    Figure("srt-bursts", RelayName.SRSPROXY, "cpu_us_per_packet", RelayName.UDP_RELAY, 1.7),
+    Figure("srt-bursts", RelayName.SRSPROXY, "cpu_us_per_packet", RelayName.GO, 0.5),
+    Figure("srt-latency", RelayName.SRSPROXY, "added_p99_ms", None, 2.0),
+    Figure("srt-latency", RelayName.SRSPROXY, "lost_share", None, 0.001),
+    Figure("srt-memory", RelayName.SRSPROXY, "rss_growth_kb", None, 1024),
 )
 
 

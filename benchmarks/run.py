@@ -88,7 +88,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     every_relay = ",".join(name for name in _RELAYS if name != RelayName.GO or os.environ.get("GO_PROXY"))
     add("--cases", type=case_names, default=every_case, help="what to measure, in this order")
     add("--relays", type=relay_names, default=every_relay, help="what to compare, in this order")
-    add("--streams", type=positive_number, default=200, help="publishers, players, or WebRTC sessions")
+    add("--streams", type=positive_number, default=200, help="publishers, players, or sessions of WebRTC or SRT")
     add("--seconds", type=positive_number, default=10, help="how long each measurement takes")
     add("--rounds", type=positive_number, default=3, help="how many times each relay is measured")
     add("--idle", type=positive_number, default=1000, help="sessions whose memory is measured")

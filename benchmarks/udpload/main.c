@@ -1,12 +1,13 @@
-/* udpload: WebRTC clients and the origin that they meet, in one thread.
+/* udpload: clients of WebRTC or SRT and the origin that they meet, in one thread.
  *
- * It knows nothing of how a session is signalled: it is given the STUN request that each session begins with.
+ * Of WebRTC it does not know how a session is signalled: it is given the STUN request that each session begins with.
  *
  * Standard output carries one JSON object a line: "ready" when all sessions are open, "report" when asked, "error" before
  * the process ends because of one. Standard input takes a command a line; its end ends the process:
  *
- *   open FILE  opens more sessions, one for each line of the file: the STUN request of the session, in hexadecimal
- *   start      all sessions send from now on, both ways
+ *   open FILE  opens more sessions, one for each line of the file: the session's STUN request or stream id, in
+ *              hexadecimal
+ *   start      all sessions send from now on
  *   mark       counting starts anew
  *   report     what was sent since then, and what has arrived of that GRACE_NS later */
 #include <errno.h>
@@ -26,9 +27,9 @@
 #define EVENTS 128
 /* How long what was sent may take to arrive. */
 #define GRACE_NS (300 * NS_PER_MS)
-/* How often it is looked whether there are STUN requests to send. */
+/* How often it is looked whether there are requests to send. */
 #define TICK_NS (10 * NS_PER_MS)
-/* How many sessions wait for their STUN answer at a time. */
+/* How many sessions wait to be open at a time. */
 #define PARALLEL 16
 /* Then the machine is too slow for the rate: what should have been sent in that time is not sent at all. */
 #define MAX_BEHIND_NS (100 * NS_PER_MS)
@@ -39,16 +40,17 @@ static const char USAGE[] =
     "usage: udpload --target IP:PORT --origin PORT [options]\n"
     "  --target IP:PORT  where the clients send to\n"
     "  --origin PORT     where the origin is, on 127.0.0.1\n"
-    "  --rate N          packets per second that each session sends, in each direction (50)\n"
+    "  --srt             publishers and players of SRT; sessions of WebRTC if not given\n"
+    "  --rate N          packets per second that each session sends: of WebRTC in each direction, of SRT in one (50)\n"
     "  --burst N         how many of them are sent at once (1)\n";
 
-static struct load load;
+static struct load load = {.protocol = &rtc};
 static unsigned rate = 50, burst = 1;
 static int timer, ticker, commands;
 static bool announced = true; /* that all sessions are open */
 static uint64_t report_at;    /* 0 if none was asked for */
 
-/* ---- The schedule: each session sends in each direction once in a period, always at the same time of it ---- */
+/* ---- The schedule: each session sends at the same times of each period ---- */
 
 struct slot {
     uint64_t offset;
@@ -66,18 +68,27 @@ static int compare_offsets(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
-/* The times are random, as those of clients are: some fall together. They are the same in each run. */
+/* A session's bursts in one direction: the first at a random time, as clients are, so that some fall together. */
+static void schedule(struct session *session, enum direction direction, unsigned bursts, uint64_t interval)
+{
+    uint64_t first = (uint64_t)(drand48() * (double)period);
+    slots = reallocate(slots, (slot_count + bursts) * sizeof *slots);
+    for (unsigned i = 0; i < bursts; i++)
+        slots[slot_count++] = (struct slot){(first + i * interval) % period, session, direction};
+}
+
+/* The times are the same in each run. */
 static void start(void)
 {
-    period = NS_PER_SECOND * burst / rate;
-    slot_count = (size_t)load.count * DIRECTIONS;
-    slots = reallocate(slots, slot_count * sizeof *slots);
+    unsigned pace = load.protocol->pace, bursts = pace ? rate / burst : 1;
+    period = pace ? NS_PER_SECOND : NS_PER_SECOND * burst / rate;
+    slot_count = next_slot = 0;
     srand48(1);
-    for (size_t i = 0; i < slot_count; i++)
-        slots[i] = (struct slot){(uint64_t)(drand48() * (double)period), load.sessions[i / DIRECTIONS],
-                                 (enum direction)(i % DIRECTIONS)};
+    for (uint32_t i = 0; i < load.count; i++)
+        for (enum direction direction = 0; direction < DIRECTIONS; direction++)
+            if (load.protocol->sends(load.sessions[i], direction))
+                schedule(load.sessions[i], direction, bursts, NS_PER_SECOND * burst / (rate < pace ? pace : rate));
     qsort(slots, slot_count, sizeof *slots, compare_offsets);
-    next_slot = 0;
     period_start = now_ns();
 }
 
@@ -86,7 +97,7 @@ static uint64_t next_due(void)
     return period_start + slots[next_slot].offset;
 }
 
-static void emit_due_packets(void)
+static void send_due_packets(void)
 {
     if (!slot_count)
         return;
@@ -104,9 +115,12 @@ static void emit_due_packets(void)
         }
     }
     static uint64_t armed;
-    if (next_due() == armed)
+    uint64_t due = load.protocol->send_due(now_ns());
+    if (next_due() < due)
+        due = next_due();
+    if (due == armed)
         return;
-    armed = next_due();
+    armed = due;
     struct itimerspec at = {.it_value = {(time_t)(armed / NS_PER_SECOND), (long)(armed % NS_PER_SECOND)}};
     timerfd_settime(timer, TFD_TIMER_ABSTIME, &at, NULL); /* also forgets that it went off: no need to read it */
 }
@@ -246,23 +260,24 @@ static _Noreturn void run(void)
             else if (source != &timer)
                 session_receive(source);
         }
-        emit_due_packets();
+        send_due_packets();
     }
 }
 
 static void parse_options(int argc, char **argv)
 {
-    enum { TARGET, ORIGIN, RATE, BURST };
+    enum { TARGET, ORIGIN, SRT, RATE, BURST };
     static const struct option options[] = {
         {"target", required_argument, NULL, TARGET}, {"origin", required_argument, NULL, ORIGIN},
-        {"rate", required_argument, NULL, RATE},     {"burst", required_argument, NULL, BURST},
-        {NULL, 0, NULL, 0},
+        {"srt", no_argument, NULL, SRT},             {"rate", required_argument, NULL, RATE},
+        {"burst", required_argument, NULL, BURST},   {NULL, 0, NULL, 0},
     };
     unsigned port = 0;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
         case TARGET: load.target = parse_address("--target", optarg); break;
         case ORIGIN: port = parse_number("--origin", optarg, 65535); break;
+        case SRT: load.protocol = &srt; break;
         case RATE: rate = parse_number("--rate", optarg, 100000); break;
         case BURST: burst = parse_number("--burst", optarg, MAX_BURST); break;
         default: fputs(USAGE, stderr); exit(2);

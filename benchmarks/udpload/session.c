@@ -8,15 +8,12 @@
 #include <unistd.h>
 
 #include "base.h"
-#include "packet.h"
 
 #define RECEIVED_AT_ONCE 64
 #define BUFFER_BYTES (8 << 20)
 
 #define RETRY_NS (500 * NS_PER_MS)
 #define GIVE_UP_NS (20 * NS_PER_SECOND)
-/* Chrome's interval. The sessions' requests are spread over it. */
-#define CONSENT_NS (2500 * NS_PER_MS)
 
 static int open_socket(void)
 {
@@ -66,32 +63,36 @@ void session_add(struct load *load, uint8_t *request, size_t request_size)
 
 void session_ask(struct session *session, uint64_t now)
 {
+    const struct protocol *protocol = session->load->protocol;
     if (now < session->ask_at)
         return;
+    if (session->open) {
+        session->ask_at = protocol->keep(session, now);
+        return;
+    }
     if (!session->asked_at)
         session->asked_at = now;
-    if (!session->open && now - session->asked_at > GIVE_UP_NS)
-        die("session %u of %u: its STUN request is not answered", session->number + 1, session->load->count);
-    /* A request that does not get through is one that is not answered. */
-    send(session->fd, session->request, session->request_size, 0);
-    session->ask_at = now + (session->open ? CONSENT_NS : RETRY_NS);
+    if (now - session->asked_at > GIVE_UP_NS)
+        die("session %u of %u: its request is not answered", session->number + 1, session->load->count);
+    protocol->ask(session);
+    session->ask_at = now + RETRY_NS;
 }
 
-static void answered(struct session *session)
+void session_opened(struct session *session, uint64_t pause)
 {
     struct load *load = session->load;
     if (session->open)
         return;
     uint64_t now = now_ns();
     session->open = true;
-    session->ask_at = now + CONSENT_NS * session->number / load->count;
+    session->ask_at = now + pause;
     samples_add(&load->set_up, now - session->asked_at);
     load->open++;
 }
 
 void session_emit(struct session *session, enum direction direction, unsigned burst, bool late)
 {
-    static uint8_t packets[MAX_BURST][VIDEO_BYTES];
+    static uint8_t packets[MAX_BURST][PACKET_BYTES];
     struct load *load = session->load;
     struct iovec parts[MAX_BURST];
     struct mmsghdr messages[MAX_BURST];
@@ -102,7 +103,7 @@ void session_emit(struct session *session, enum direction direction, unsigned bu
                         .to_origin = direction == TO_ORIGIN};
     for (unsigned i = 0; i < burst; i++) {
         mark.sequence = session->sent[direction]++;
-        parts[i] = (struct iovec){packets[i], packet_write(packets[i], &mark)};
+        parts[i] = (struct iovec){packets[i], load->protocol->write(packets[i], session, &mark)};
         bytes += parts[i].iov_len;
         messages[i].msg_hdr = (struct msghdr){.msg_iov = &parts[i], .msg_iovlen = 1};
         if (direction == TO_CLIENT) {
@@ -112,6 +113,7 @@ void session_emit(struct session *session, enum direction direction, unsigned bu
     }
     /* Those that do not get through are lost. */
     sendmmsg(direction == TO_CLIENT ? load->origin : session->fd, messages, burst, 0);
+    session->sent_at[direction] = mark.sent_at;
     if (!load->measurement)
         return;
     load->counters.sent[direction] += burst;
@@ -120,96 +122,104 @@ void session_emit(struct session *session, enum direction direction, unsigned bu
         load->counters.late += burst;
 }
 
+void session_send(struct session *session, enum direction direction, const uint8_t *bytes, size_t size)
+{
+    /* What does not get through is lost, as above; a request that does not is one that is not answered. */
+    if (direction == TO_ORIGIN)
+        send(session->fd, bytes, size, 0);
+    else
+        sendto(session->load->origin, bytes, size, 0, (const struct sockaddr *)&session->peer, sizeof session->peer);
+    session->sent_at[direction] = now_ns();
+}
+
+void session_send_counted(struct session *session, enum direction direction, const uint8_t *bytes, size_t size)
+{
+    struct load *load = session->load;
+    session_send(session, direction, bytes, size);
+    if (!load->measurement)
+        return;
+    load->counters.sent[direction]++;
+    load->counters.sent_bytes += size;
+}
+
 /* ---- Receiving ---- */
 
-/* Some datagrams: the head of each, where it is from, and its size. */
+/* Some datagrams, with the head of each. */
 struct batch {
-    uint8_t heads[RECEIVED_AT_ONCE][HEAD_BYTES];
-    struct sockaddr_in from[RECEIVED_AT_ONCE];
-    size_t sizes[RECEIVED_AT_ONCE];
+    struct datagram datagrams[RECEIVED_AT_ONCE];
     int count;
-    uint64_t at;
 };
 
 static const struct batch *receive(int fd)
 {
-    static struct batch batch;
+    static uint8_t heads[RECEIVED_AT_ONCE][HEAD_BYTES];
+    static struct sockaddr_in from[RECEIVED_AT_ONCE];
     static struct iovec parts[RECEIVED_AT_ONCE];
     static struct mmsghdr messages[RECEIVED_AT_ONCE];
+    static struct batch batch;
     static bool prepared; /* no message changes what the next needs: all addresses are of the same size */
     for (int i = 0; !prepared && i < RECEIVED_AT_ONCE; i++) {
-        parts[i] = (struct iovec){batch.heads[i], HEAD_BYTES};
-        messages[i].msg_hdr = (struct msghdr){.msg_name = &batch.from[i],
-                                              .msg_namelen = sizeof batch.from[i],
-                                              .msg_iov = &parts[i],
-                                              .msg_iovlen = 1};
+        parts[i] = (struct iovec){heads[i], HEAD_BYTES};
+        messages[i].msg_hdr = (struct msghdr){
+            .msg_name = &from[i], .msg_namelen = sizeof from[i], .msg_iov = &parts[i], .msg_iovlen = 1};
+        batch.datagrams[i] = (struct datagram){.head = heads[i], .from = &from[i]};
     }
     prepared = true;
     /* MSG_TRUNC: the sizes are those of the datagrams. An error is that of a datagram that was sent: it is lost. */
     batch.count = recvmmsg(fd, messages, RECEIVED_AT_ONCE, MSG_TRUNC, NULL);
-    batch.at = now_ns();
-    for (int i = 0; i < batch.count; i++)
-        batch.sizes[i] = messages[i].msg_len;
+    uint64_t now = now_ns();
+    for (int i = 0; i < batch.count; i++) {
+        batch.datagrams[i].size = messages[i].msg_len;
+        batch.datagrams[i].at = now;
+    }
     return &batch;
 }
 
-static void take_packet(struct session *session, const struct mark *mark, enum direction direction,
-                        const struct batch *batch, int index)
+void session_count(struct session *session, enum direction direction, uint32_t measurement, size_t size)
 {
     struct load *load = session->load;
-    struct counters *counters = &load->counters;
+    if (!measurement || measurement != load->awaited)
+        return;
+    load->counters.received[direction]++;
+    load->counters.received_bytes += size;
+}
+
+bool session_is_from_peer(const struct session *session, const struct datagram *datagram)
+{
+    return session->peer.sin_port == datagram->from->sin_port &&
+           session->peer.sin_addr.s_addr == datagram->from->sin_addr.s_addr;
+}
+
+bool session_take(struct session *session, enum direction direction, const struct mark *mark,
+                  const struct datagram *datagram)
+{
+    struct load *load = session->load;
+    if (mark->session != session->number || mark->to_origin != (direction == TO_ORIGIN) ||
+        (direction == TO_ORIGIN && !session_is_from_peer(session, datagram)))
+        return false;
     bool overtaken = mark->sequence < session->expected[direction];
     if (!overtaken)
         session->expected[direction] = mark->sequence + 1;
-    if (!mark->measurement || mark->measurement != load->awaited)
-        return;
-    counters->overtaken[direction] += overtaken;
-    counters->received[direction]++;
-    counters->received_bytes += batch->sizes[index];
-    samples_add(&counters->latency, batch->at - mark->sent_at);
+    session_count(session, direction, mark->measurement, datagram->size);
+    if (mark->measurement && mark->measurement == load->awaited) {
+        load->counters.overtaken[direction] += overtaken;
+        samples_add(&load->counters.latency, datagram->at - mark->sent_at);
+    }
+    return true;
 }
 
 void session_receive(struct session *session)
 {
     const struct batch *batch = receive(session->fd);
-    for (int i = 0; i < batch->count; i++) {
-        const uint8_t *head = batch->heads[i];
-        struct mark mark;
-        if (stun_is(head, batch->sizes[i]) && stun_session(head) == session->number)
-            answered(session);
-        else if (packet_read(head, batch->sizes[i], &mark) && mark.session == session->number && !mark.to_origin)
-            take_packet(session, &mark, TO_CLIENT, batch, i);
-        else
+    for (int i = 0; i < batch->count; i++)
+        if (!session->load->protocol->client_take(session, &batch->datagrams[i]))
             session->load->counters.strayed++;
-    }
-}
-
-static bool same_address(const struct sockaddr_in *left, const struct sockaddr_in *right)
-{
-    return left->sin_port == right->sin_port && left->sin_addr.s_addr == right->sin_addr.s_addr;
-}
-
-static void answer(struct session *session, const uint8_t *request, const struct sockaddr_in *from)
-{
-    uint8_t bytes[STUN_HEADER_BYTES];
-    stun_answer(bytes, request);
-    session->peer = *from;
-    sendto(session->load->origin, bytes, sizeof bytes, 0, (const struct sockaddr *)from, sizeof *from);
 }
 
 void origin_receive(struct load *load)
 {
     const struct batch *batch = receive(load->origin);
-    for (int i = 0; i < batch->count; i++) {
-        const uint8_t *head = batch->heads[i];
-        const struct sockaddr_in *from = &batch->from[i];
-        struct mark mark;
-        if (stun_is(head, batch->sizes[i]) && stun_session(head) < load->count)
-            answer(load->sessions[stun_session(head)], head, from);
-        else if (packet_read(head, batch->sizes[i], &mark) && mark.session < load->count && mark.to_origin &&
-                 same_address(&load->sessions[mark.session]->peer, from))
-            take_packet(load->sessions[mark.session], &mark, TO_ORIGIN, batch, i);
-        else
+    for (int i = 0; i < batch->count; i++)
+        if (!load->protocol->origin_take(load, &batch->datagrams[i]))
             load->counters.strayed++;
-    }
 }

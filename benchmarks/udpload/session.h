@@ -1,7 +1,4 @@
-/* The sessions: a socket for each client, and one for the origin that all of them meet.
- *
- * A session is open when its STUN request has been answered. From then on it can send both ways, and it repeats the
- * request as clients do that check whether they are still welcome (RFC 7675). */
+/* The sessions: a socket for each client, and one for the origin that all of them meet. */
 #ifndef UDPLOAD_SESSION_H
 #define UDPLOAD_SESSION_H
 
@@ -10,22 +7,31 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "protocol.h"
 #include "samples.h"
 
-enum direction { TO_CLIENT, TO_ORIGIN, DIRECTIONS };
+/* What SRT keeps of a session. */
+struct srt {
+    uint32_t cookie;           /* what the client was told; 0 if nothing yet */
+    uint32_t acknowledgements; /* sent so far, by the one end that receives packets */
+    uint64_t acknowledge_at;   /* 0 if there is nothing to acknowledge */
+    struct session *next;      /* that is to acknowledge */
+};
 
 struct session {
     struct load *load;
     uint32_t number;
     int fd; /* the client's, connected to the target */
-    uint8_t *request;
+    uint8_t *request; /* what it begins with, as the protocol has it */
     size_t request_size;
     uint64_t asked_at; /* when the first request was sent */
     uint64_t ask_at;   /* when to send the next */
     bool open;
     struct sockaddr_in peer; /* where the origin has seen the client */
-    uint32_t sent[DIRECTIONS];     /* packets */
+    uint32_t sent[DIRECTIONS];     /* packets, without those that carry no media */
     uint32_t expected[DIRECTIONS]; /* the sequence number behind the highest that was received */
+    uint64_t sent_at[DIRECTIONS];  /* when anything was sent the last time */
+    struct srt srt;
 };
 
 struct counters {
@@ -47,6 +53,7 @@ struct counters {
 
 /* What all sessions share. */
 struct load {
+    const struct protocol *protocol;
     int epoll;
     int origin;
     struct sockaddr_in target; /* of the clients */
@@ -55,7 +62,7 @@ struct load {
     uint32_t open;
     uint32_t measurement; /* the number of the one that goes on; 0 if none does */
     uint32_t awaited;     /* the number of the latest: what was sent may still be on its way when it is over */
-    struct samples set_up; /* from the first STUN request to its answer, of the sessions opened last */
+    struct samples set_up; /* from the first request to the answer that opens, of the sessions opened last */
     struct counters counters;
 };
 
@@ -65,11 +72,34 @@ void origin_open(struct load *load, unsigned port);
 /* A session more, which is not open yet. Takes the request over. */
 void session_add(struct load *load, uint8_t *request, size_t request_size);
 
-/* Sends the STUN request if it is time to: the first, one that has got no answer, or one now and then. */
+/* Sends what it is time for: the first request, one more if that is not answered, or what an open session sends now and
+ * then. */
 void session_ask(struct session *session, uint64_t now);
+
+/* The client has got the answer that opens the session; once is enough.
+ * pause: when to call the protocol's keep() for the first time, from now on. */
+void session_opened(struct session *session, uint64_t pause);
 
 /* Sends a burst of packets. */
 void session_emit(struct session *session, enum direction direction, unsigned burst, bool late);
+
+/* Sends a datagram of the protocol's own, which is not counted. */
+void session_send(struct session *session, enum direction direction, const uint8_t *bytes, size_t size);
+
+/* The same, counted as a packet. It has to carry the number of the current measurement, by which it counts when it is
+ * received. */
+void session_send_counted(struct session *session, enum direction direction, const uint8_t *bytes, size_t size);
+
+/* Counts a datagram that was sent so.
+ * measurement: the number that it carries. */
+void session_count(struct session *session, enum direction direction, uint32_t measurement, size_t size);
+
+/* Takes a packet, and counts it. False if the mark is that of another session or direction, or another has sent it. */
+bool session_take(struct session *session, enum direction direction, const struct mark *mark,
+                  const struct datagram *datagram);
+
+/* Whether the origin has got the datagram from where the session's client is for it. */
+bool session_is_from_peer(const struct session *session, const struct datagram *datagram);
 
 /* Take what has been received, a batch at a time. */
 void session_receive(struct session *session);
