@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from srsproxy.rtmp.amf0 import UNDEFINED, AmfValue, Date, EcmaArray
 from srsproxy.rtmp.message import Message
+from srsproxy.srt.handshake import MAX_SIZE, Handshake, HandshakeType
 
 
 def splits(data: bytes, max_cuts: int = 12) -> st.SearchStrategy[list[bytes]]:
@@ -52,6 +53,29 @@ messages: st.SearchStrategy[Message] = st.builds(
         )
     ),
 )
+
+_uint16 = st.integers(0, 0xFFFF)
+_uint32 = st.integers(0, 0xFFFFFFFF)
+
+handshakes: st.SearchStrategy[Handshake] = st.builds(
+    Handshake,
+    version=st.sampled_from([4, 5]) | _uint32,
+    encryption=st.sampled_from([0, 2, 3, 4]) | _uint16,
+    extension=st.sampled_from([0, 1, 2, 5, 7, 0x4A17]) | _uint16,
+    initial_sequence_number=_uint32,
+    mtu=st.just(1500) | _uint32,
+    flow_window=st.just(8192) | _uint32,
+    type=st.sampled_from(HandshakeType) | st.integers(-0x80000000, 0x7FFFFFFF),
+    socket_id=_uint32,
+    cookie=_uint32,
+    peer_ip=st.binary(min_size=16, max_size=16),
+    extensions=st.binary(max_size=40) | st.just(bytes(MAX_SIZE - 64)),
+    destination=_uint32,
+    timestamp=_uint32,
+    subtype=_uint16,
+    information=_uint32,
+)
+"""Any SRT handshake, whatever it may mean."""
 
 
 @st.composite
