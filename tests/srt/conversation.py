@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.protocol import DatagramProtocol
@@ -12,6 +12,25 @@ from twisted.internet.protocol import DatagramProtocol
 from tests.asynchronous import until
 from tests.srt import wire
 from tests.webrtc.peers import Address
+
+RETRANSMISSION: Final = 0.25
+"""Seconds after which what has no answer is sent again; libsrt's for handshakes."""
+
+
+async def repeat_until(reactor: Any, true: Callable[[], object], send: Callable[[], object], what: str) -> None:
+    """Wait until ``true()``, calling ``send()`` again and again meanwhile."""
+    sent = reactor.seconds()
+
+    def look() -> bool:
+        nonlocal sent
+        if true():
+            return True
+        if reactor.seconds() - sent > RETRANSMISSION:
+            sent = reactor.seconds()
+            send()
+        return False
+
+    await until(reactor, look, what)
 
 
 class Conversation:
@@ -77,8 +96,10 @@ class Conversation:
         return self.payloads[:count]
 
     async def acknowledged(self, number: int) -> None:
-        """Wait until the peer has acknowledged this data packet."""
-        await until(self.reactor, lambda: number not in self._sent, f"acknowledgement of {number}")
+        """Wait until the peer has acknowledged this data packet, and send again what it has not."""
+        await repeat_until(
+            self.reactor, lambda: number not in self._sent, self._send_again, f"acknowledgement of {number}"
+        )
 
     async def end(self) -> None:
         """Wait for the peer's SHUTDOWN."""
@@ -118,25 +139,29 @@ class Conversation:
         self._acks += 1
         self.send_control(wire.ACK, info=self._acks, body=wire.ack_body(self._expected))
 
+    def _send_again(self) -> None:
+        for packet in self._sent.values():
+            self.send_raw(packet)
+
     def _acknowledged(self, number: int) -> None:
         for sent in [sent for sent in self._sent if wire.distance(sent, number) > 0]:
             del self._sent[sent]
 
 
 class UdpSocket(DatagramProtocol):
-    """A socket, and all that has come there, with the addresses that it came from."""
+    """A socket that gives every datagram to a function, with the address that it came from.
+
+    :ivar address: its own.
+    :ivar came: how many datagrams have come.
+    """
 
     def __init__(self, reactor: Any, received: Callable[[bytes, Address], object], host: str, port: int = 0) -> None:
         self._received = received
-        self.received: list[tuple[bytes, Address]] = []
+        self.came = 0
         self._listening = reactor.listenUDP(port, self, host)
         self._is_open = True
-
-    @property
-    def address(self) -> Address:
-        """Its own."""
-        host = self._listening.getHost()
-        return host.host, host.port
+        bound = self._listening.getHost()
+        self.address: Address = bound.host, bound.port
 
     def send(self, data: bytes, address: Address) -> None:
         """Send a datagram, unless the socket is closed."""
@@ -144,8 +169,8 @@ class UdpSocket(DatagramProtocol):
             self._listening.write(data, address)
 
     def datagramReceived(self, datagram: bytes, addr: Address) -> None:
+        self.came += 1
         # An IPv6 address comes with flow and scope.
-        self.received.append((datagram, addr[:2]))
         self._received(datagram, addr[:2])
 
     async def close(self) -> None:

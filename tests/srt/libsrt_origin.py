@@ -3,7 +3,7 @@
 It accepts whom SRS accepts: a second publisher of a resource, and those of ``--refuse``, are accepted and then shut
 down; ``--reject`` is for what SRS never does, but other listeners do. It tells, in lines of JSON::
 
-    {"event": "listening", "port": 31234}
+    {"event": "listening", "host": "127.0.0.1", "port": 31234}
     {"event": "accepted", "socket_id": 1, "stream_id": "#!::r=live/s,m=publish", "peer_port": 40000, "key_state": 0,
      "key_length": 16}
     {"event": "received", "socket_id": 1, "stream_id": "...", "bytes": 13160, "packets": 10, "missing": 0, "wrong": 0}
@@ -88,7 +88,7 @@ class Origin:
         self._listener.bind((options.host, options.port))
         self._listener.listen(BACKLOG, self._decide)
         epoll.watch(self._listener, libsrt.IN)
-        tell("listening", port=self._listener.port)
+        tell("listening", host=options.host, port=self._listener.port)
 
     def _decide(self, stream_id: str) -> int | None:
         return self._rejected.get(fields(stream_id).get("r", ""))

@@ -22,14 +22,11 @@ from typing import Any, Final, Self
 
 from tests.asynchronous import until
 from tests.srt import wire
-from tests.srt.conversation import Conversation, UdpSocket
+from tests.srt.conversation import Conversation, UdpSocket, repeat_until
 from tests.srt.wire import Handshake
 from tests.webrtc.peers import Address
 
 HOST: Final = "127.0.0.1"
-
-RETRANSMISSION: Final = 0.25
-"""Seconds after which a handshake is sent again, as libsrt does."""
 
 REFUSAL_DELAY: Final = 0.01
 """Seconds between SRS's CONCLUSION and its SHUTDOWN for a stream that it refuses."""
@@ -48,9 +45,9 @@ class ScriptedCaller(Conversation):
     :param stream_id: None for a conclusion without.
     :param socket_id: its own; random if not given.
     :param number: its initial sequence number; random if not given.
-    :param host: its own address.
+    :param host: its own address; the loopback one of the peer's family if not given.
     :ivar handshakes: of the peer, in the order in which they came.
-    :ivar socket: its current one; :attr:`UdpSocket.received` has all callers' packets.
+    :ivar socket: its current one.
     """
 
     def __init__(
@@ -61,7 +58,7 @@ class ScriptedCaller(Conversation):
         *,
         socket_id: int | None = None,
         number: int | None = None,
-        host: str = HOST,
+        host: str | None = None,
     ) -> None:
         local_id = secrets.randbits(30) if socket_id is None else socket_id
         number = secrets.randbelow(wire.SEQUENCES) if number is None else number
@@ -69,7 +66,7 @@ class ScriptedCaller(Conversation):
         self.peer = peer
         self.stream_id = stream_id
         self._number = number
-        self._host = host
+        self._host = host or ("::1" if ":" in peer[0] else HOST)
         self.handshakes: list[Handshake] = []
         self.socket: UdpSocket
         self._sockets: list[UdpSocket] = []
@@ -129,17 +126,12 @@ class ScriptedCaller(Conversation):
     async def ask(self, handshake: Handshake) -> Handshake:
         """Send a handshake again and again until there is an answer, and return that."""
         count = len(self.handshakes)
-        sent = self.reactor.seconds()
-        self.send_raw(bytes(handshake))
 
-        def answered() -> bool:
-            nonlocal sent
-            if self.reactor.seconds() - sent > RETRANSMISSION:
-                sent = self.reactor.seconds()
-                self.send_raw(bytes(handshake))
-            return len(self.handshakes) > count
+        def send() -> None:
+            self.send_raw(bytes(handshake))
 
-        await until(self.reactor, answered, f"an answer to {handshake}")
+        send()
+        await repeat_until(self.reactor, lambda: len(self.handshakes) > count, send, f"an answer to {handshake}")
         return self.handshakes[count]
 
     async def induce(self) -> Handshake:

@@ -21,6 +21,7 @@ ACK: Final = 2
 NAK: Final = 3
 SHUTDOWN: Final = 5
 ACKACK: Final = 6
+USER_DEFINED: Final = 0x7FFF
 
 # Types of handshakes; 1000 and more are rejections.
 INDUCTION: Final = 1
@@ -47,6 +48,7 @@ ROGUE: Final = 4
 VERSION: Final = 8
 BADSECRET: Final = 10
 UNSECURE: Final = 11
+MESSAGEAPI: Final = 12
 TIMEOUT: Final = 16
 BAD_REQUEST: Final = 1400
 OVERLOAD: Final = 1402
