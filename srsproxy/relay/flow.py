@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
+
+from srsproxy.relay.udpsockets import Address
 
 if TYPE_CHECKING:
     import socket
 
     from srsproxy.relay.datagram import DatagramRelay
-    from srsproxy.relay.udpsockets import Address
 
-Transmit = Callable[["bytes | memoryview", "Address"], int]
-"""How a datagram goes to a client: ``sendto`` of the socket that the client has sent to."""
+Transmit = Callable[[bytes | memoryview, Address], int]
+"""How a datagram goes to a client: ``sendto`` of the socket that the client has sent to. Returns its size, in bytes."""
 
-Route = Union["Address", tuple["Address", int]]
-"""What tells a client's datagrams from those of others: where they come from, or that and the number in them."""
+Route = Address | tuple[Address, int]
+"""What a client's datagrams are told from others by: where they come from, or that and the number in them."""
 
 
 class Path:
@@ -147,14 +148,14 @@ class Flow:
             self.received_drops += 1
             return
         try:
-            self._socket.send(data)
+            sent = self._socket.send(data)
         except OSError as error:
             # Of an ICMP error that answered an earlier datagram the kernel tells instead of sending this one.
             self.refusals += isinstance(error, ConnectionRefusedError)
             self.received_drops += 1
         else:
             self.received_packets += 1
-            self.received_bytes += len(data)
+            self.received_bytes += sent
 
     def send_to(self, path: Path, data: bytes | memoryview) -> None:
         """Send a datagram to the client; it is dropped if the flow does not have the path, or no longer, because then
@@ -205,9 +206,9 @@ class Flow:
             self.sent_drops += 1
             return
         try:
-            path.transmit(data, path.address)
+            sent = path.transmit(data, path.address)
         except OSError:
             self.sent_drops += 1
         else:
             self.sent_packets += 1
-            self.sent_bytes += len(data)
+            self.sent_bytes += sent

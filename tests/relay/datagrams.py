@@ -113,15 +113,22 @@ class Datagrams:
     :param interface: that the relay listens on.
     :param host: where the peers are.
     :param own_time: the relay's time is :attr:`time`.
+    :param number_at: see the relay.
     :ivar failures: what was logged with a traceback; a test that expects some takes it out.
     """
 
-    def __init__(self, interface: str = "127.0.0.1", host: str = "127.0.0.1", own_time: bool = False) -> None:
+    def __init__(
+        self,
+        interface: str = "127.0.0.1",
+        host: str = "127.0.0.1",
+        own_time: bool = False,
+        number_at: int | None = None,
+    ) -> None:
         self.host = host
         self.time = PeersTime()
         self.receiver = Recorder()
         relays_reactor: Any = self.time if own_time else reactor
-        self.relay = DatagramRelay(relays_reactor, self.receiver, INSPECTED)
+        self.relay = DatagramRelay(relays_reactor, self.receiver, INSPECTED, number_at=number_at)
         self.failures: list[Failure] = []
         self._log = FailureLog(self.failures)
         self._interface = interface
@@ -172,3 +179,8 @@ class Datagrams:
 def descriptors() -> int:
     """How many this process has open."""
     return len(os.listdir("/proc/self/fd"))
+
+
+def fail() -> None:
+    """What a receiver with a bug does."""
+    raise ZeroDivisionError

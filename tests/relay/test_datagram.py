@@ -6,6 +6,7 @@ import errno
 import functools
 import gc
 import resource
+import select
 import socket
 import tracemalloc
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from srsproxy.relay.flow import Flow, Path
 from srsproxy.relay.private_epoll import MAX_BATCH
 from srsproxy.relay.udpsockets import Address
 from tests.asynchronous import in_reactor
-from tests.relay.datagrams import Datagrams, Peer, Recorder, descriptors, reactor, until
+from tests.relay.datagrams import Datagrams, Peer, Recorder, descriptors, fail, reactor, until
 
 LARGEST = 65_507
 """Bytes of payload; UDP over IPv4 carries no more."""
@@ -773,10 +774,6 @@ async def test_a_bug_in_the_receiver_costs_the_datagram_that_it_was_shown() -> N
         datagrams.failures.clear()
 
 
-def fail() -> None:
-    raise ZeroDivisionError
-
-
 # Fairness
 
 
@@ -973,6 +970,36 @@ async def test_a_taken_port_cannot_be_listened_on() -> None:
         for interface in ("192.0.2.1", "localhost"):
             with pytest.raises(CannotListenError):
                 other.listen(interface, 0)
+        assert descriptors() == before
+
+
+@in_reactor
+async def test_without_a_descriptor_for_events_no_socket_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    relay = DatagramRelay(reactor, Recorder(), {})
+    before = descriptors()
+    with monkeypatch.context() as patched:
+        patched.setattr(select, "epoll", lambda: os_error(errno.EMFILE))
+        with pytest.raises(CannotListenError) as raised:
+            relay.listen("127.0.0.1", 0)
+        assert raised.value.socketError.errno == errno.EMFILE
+        with pytest.raises(OSError, match="exhausted"):
+            relay.open_flow("127.0.0.1", 9)
+    assert descriptors() == before
+    relay.listen("127.0.0.1", 0)
+    relay.open_flow("127.0.0.1", 9)
+    relay.close()
+    assert descriptors() == before
+
+
+@in_reactor
+async def test_an_address_whose_socket_cannot_be_watched_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Datagrams("0.0.0.0") as datagrams:
+        client = datagrams.peer()
+        before = descriptors()
+        monkeypatch.setattr(DatagramRelay, "_open", lambda relay: os_error(errno.ENOSPC))
+        for _ in range(2):
+            client.send(b"hello", ("127.0.0.2", datagrams.port))
+        await until(lambda: len(datagrams.receiver.from_clients) == 2, "the datagrams")
         assert descriptors() == before
 
 
