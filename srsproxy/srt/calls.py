@@ -31,7 +31,7 @@ from srsproxy.limits import Admission
 from srsproxy.log import ContextLogger, new_context_id
 from srsproxy.outcome import Outcome
 from srsproxy.relay.datagram import DatagramRelay
-from srsproxy.relay.flow import Transmit
+from srsproxy.relay.flow import Flow, Transmit
 from srsproxy.relay.udpsockets import Address
 from srsproxy.srt.attempt import Attempt
 from srsproxy.srt.handshake import (
@@ -89,11 +89,12 @@ class _Call:
     """A caller that waits for an answer to its conclusion.
 
     :ivar record: its record in the statistics.
+    :ivar flow: to the origin that was asked last.
     :ivar answer: by which the origin has rejected it; ``None`` if none has.
     :ivar taking: what leads to an answer.
     """
 
-    __slots__ = ("admission", "answer", "caller_id", "conclusion", "record", "taking", "transmit")
+    __slots__ = ("admission", "answer", "caller_id", "conclusion", "flow", "record", "taking", "transmit")
 
     def __init__(
         self, conclusion: Handshake, caller_id: CallerId, transmit: Transmit, record: Session, admission: Admission
@@ -103,6 +104,7 @@ class _Call:
         self.transmit = transmit
         self.record = record
         self.admission = admission
+        self.flow: Flow | None = None
         self.answer: bytes | None = None
         self.taking: Deferred[None] | None = None
 
@@ -174,14 +176,12 @@ class Calls:
             raise OriginUnreachable(f"no origin has answered within {seconds:g} s") from None
         call.record.origin = taken.origin.id
         if taken.answer.is_rejection:
-            taken.flow.close(forgotten=True)
             call.answer = taken.handshake.answer_to_caller(taken.answer)
             raise OriginRejected(f"origin {taken.origin.id}: {_told(taken.answer.rejection_reason)}")
         try:
             self._sessions.begin(call.caller_id, call.transmit, taken, call.record, call.admission)
         except BaseException:
             taken.flow.send(shutdown(taken.answer.socket_id))
-            taken.flow.close(forgotten=True)
             raise
         del self._waiting[call.caller_id]
 
@@ -200,6 +200,7 @@ class Calls:
                 flow = self._relay.open_flow(host, endpoint.port)
             except OSError as error:
                 raise unreachable(str(endpoint), error) from error
+            call.flow = flow
             handshake = OriginHandshake(call.conclusion, encode_peer_ip(address[0]))
             attempted = Attempt(self._clock, flow, handshake, str(endpoint), settings.srt_origin_timeout)
             flow.owner = attempted
@@ -215,6 +216,8 @@ class Calls:
         """The caller has not been taken: tell it why."""
         if failure.check(CancelledError):
             failure = Failure(_ShuttingDown("the proxy is shutting down"))
+        if call.flow is not None:
+            call.flow.close(forgotten=True)
         address, _, _ = call.caller_id
         answer = call.answer or rejection(call.conclusion, _reason(failure))
         del self._waiting[call.caller_id]
