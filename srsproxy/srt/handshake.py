@@ -19,7 +19,8 @@ HANDSHAKE_SIZE: Final = 64
 """Bytes of a handshake without extensions, header included."""
 
 MAX_SIZE: Final = 1472
-"""Bytes of a handshake: what an IPv4 packet of 1500 bytes leaves. libsrt's longest handshakes have about 800 bytes."""
+"""Bytes of a handshake: what an IPv4 packet of 1500 bytes leaves. SRS drops what is longer; libsrt's longest handshakes
+have about 800 bytes."""
 
 MAX_EXTENSIONS: Final = 16
 """Extensions of a handshake, because each takes time. There are eight types, and none is sent twice."""
