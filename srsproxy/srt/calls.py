@@ -35,6 +35,7 @@ from srsproxy.relay.flow import Flow, Transmit
 from srsproxy.relay.udpsockets import Address
 from srsproxy.srt.attempt import Attempt
 from srsproxy.srt.handshake import (
+    DATAGRAM,
     LEGACY_VERSION,
     VERSION,
     Handshake,
@@ -232,10 +233,12 @@ def _read(conclusion: Handshake, vhosts: frozenset[str]) -> StreamTarget:
 
     :raises PeerError: none, or its handshake is unacceptable.
     """
+    if conclusion.version == LEGACY_VERSION:
+        if conclusion.extension != DATAGRAM:
+            raise _Unacceptable("the handshake is not SRT's", RejectionReason.ROGUE)
+        return read_stream_id(None, vhosts)
     if conclusion.version != VERSION:
-        # SRS takes no caller without a stream id, which is what those of the version before are.
-        reason = RejectionReason.ROGUE if conclusion.version == LEGACY_VERSION else RejectionReason.VERSION
-        raise _Unacceptable(f"the handshake has version {conclusion.version}, not {VERSION}", reason)
+        raise _Unacceptable(f"the handshake has version {conclusion.version}", RejectionReason.VERSION)
     try:
         named = stream_id(conclusion.parse_extensions())
     except PeerError as error:

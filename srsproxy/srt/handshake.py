@@ -37,8 +37,9 @@ VERSION: Final = 5
 SRT_MAGIC: Final = 0x4A17
 """Extension Field of a listener's induction: it speaks SRT, not UDT (section 4.3.1.1)."""
 
-_DATAGRAM: Final = 2
-"""Extension Field of a caller's induction: UDT's socket type, whichever mode the caller is in (section 4.3.1.1)."""
+DATAGRAM: Final = 2
+"""Extension Field of a caller's induction: UDT's socket type, whichever mode the caller is in (section 4.3.1.1). In
+version 4, of the conclusion too."""
 
 _CONFIG: Final = 0x4
 """Extension Field: there may be a stream id (section 3.2.1, table 3)."""
@@ -349,7 +350,7 @@ def induction_of(conclusion: Handshake) -> bytes:
             conclusion,
             version=LEGACY_VERSION,
             encryption=0,
-            extension=_DATAGRAM,
+            extension=DATAGRAM,
             type=HandshakeType.INDUCTION,
             cookie=0,
             extensions=b"",
