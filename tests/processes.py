@@ -164,6 +164,12 @@ async def api_port_of(proxy: Program) -> int:
     return http_api
 
 
+async def srt_port_of(proxy: Program) -> int:
+    """Where it takes SRT callers."""
+    match = await proxy.read(r"SrtServer starting on ([0-9]+)")
+    return int(match[1])
+
+
 async def _api_ports_of(proxy: Program) -> tuple[int, int]:
     """HTTP API and system API; Twisted tells both alike, in this order."""
     told = r"ApiSite \(.*starting on ([0-9]+)\D"
@@ -201,7 +207,16 @@ async def http(reactor: Any, port: int, method: str, path: str, body: str = "") 
 
 async def register(reactor: Any, system_port: int, name: str, rtmp: str, *http_ports: str) -> None:
     """Send a heartbeat as an origin called ``name`` would."""
-    heartbeat = {"ip": "127.0.0.1", "server": name, "service": "s", "pid": "1", "rtmp": [rtmp], "http": http_ports}
+    await _register(reactor, system_port, name, rtmp=[rtmp], http=http_ports)
+
+
+async def register_srt(reactor: Any, system_port: int, name: str, port: int) -> None:
+    """The same for an origin of SRT."""
+    await _register(reactor, system_port, name, srt=[str(port)])
+
+
+async def _register(reactor: Any, system_port: int, name: str, **listeners: Sequence[str]) -> None:
+    heartbeat = {"ip": "127.0.0.1", "server": name, "service": "s", "pid": "1", **listeners}
     status, answer = await http(reactor, system_port, "POST", "/api/v1/srs/register", json.dumps(heartbeat))
     assert status == 200, answer
 

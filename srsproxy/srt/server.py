@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from srsproxy.interfaces import IMediaServer
 from srsproxy.srt.listener import Listener
 from srsproxy.srt.shared import SOURCE, Shared
+
+_log = Logger()
 
 
 @implementer(IMediaServer)
@@ -38,6 +41,8 @@ class SrtServer(Service):
     def _listen(self) -> None:
         if not self.port:
             self.port = self._listener.listen(self._where)
+            # As Twisted tells it of its own listeners.
+            _log.info("SrtServer starting on {port}", port=self.port)
 
     def drain(self) -> Deferred[None]:
         """See :meth:`IMediaServer.drain`."""
