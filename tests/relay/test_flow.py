@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from twisted.internet.task import Clock
 
 from srsproxy.relay.datagram import DatagramRelay
@@ -106,11 +106,12 @@ async def test_the_next_datagram_of_a_path_is_shown_once() -> None:
         origin.send(b"back", origin.senders[0])
         await client.receives(b"back")
         datagrams.time.advance(1)
-        for data in (b"shown", b"relayed"):
-            client.send(data, datagrams.to)
+        client.send(b"shown", datagrams.to)
+        await until(lambda: datagrams.receiver.from_clients, "the datagram")
+        assert path.heard_at == 1
+        client.send(b"relayed", datagrams.to)
         await origin.receives(b"relayed")
         assert datagrams.receiver.from_clients == [(b"shown", client.address, path)]
-        assert path.heard_at == 1
         flow.close(forgotten=True)
 
 
@@ -287,6 +288,10 @@ class Routing(RuleBasedStateMachine):
             origin.look()
             assert origin.received == ([data] if number == flow and not shown else [])
             origin.received.clear()
+
+    @invariant()
+    def each_path_is_in_one_table(self) -> None:
+        assert len(self.relay.routes) + len(self.relay.shown_next) == len(self.known)
 
     def teardown(self) -> None:
         self.relay.close()
