@@ -31,6 +31,8 @@ PASSPHRASE: Final = 26
 PBKEYLEN: Final = 27
 KMSTATE: Final = 28
 CONNTIMEO: Final = 36
+RCVLATENCY: Final = 43
+PEERLATENCY: Final = 44
 STREAMID: Final = 46
 TRANSTYPE: Final = 50
 KMREFRESHRATE: Final = 51
@@ -145,6 +147,11 @@ class SrtSocket:
         value, size = _INT(), _INT(ctypes.sizeof(_INT))
         _checked(_library.srt_getsockflag(self.id, option, ctypes.byref(value), ctypes.byref(size)))
         return value.value
+
+    @property
+    def latencies(self) -> dict[str, int]:
+        """Milliseconds for which this side and the peer keep what they receive, as agreed upon: members of events."""
+        return {"latency": self.get(RCVLATENCY), "peer_latency": self.get(PEERLATENCY)}
 
     @property
     def stream_id(self) -> str:

@@ -5,7 +5,7 @@ down; ``--reject`` is for what SRS never does, but other listeners do. It tells,
 
     {"event": "listening", "host": "127.0.0.1", "port": 31234}
     {"event": "accepted", "socket_id": 1, "stream_id": "#!::r=live/s,m=publish", "peer_port": 40000, "key_state": 0,
-     "key_length": 16}
+     "key_length": 16, "latency": 20, "peer_latency": 20}
     {"event": "received", "socket_id": 1, "stream_id": "...", "bytes": 13160, "packets": 10, "missing": 0, "wrong": 0}
     {"event": "closed", ...the same members}
 
@@ -136,6 +136,7 @@ class Origin:
             peer_port=srt.peer_port,
             key_state=srt.get(libsrt.KMSTATE),
             key_length=srt.get(libsrt.PBKEYLEN),
+            **srt.latencies,
         )
 
     def _receive(self, caller: Caller) -> None:
