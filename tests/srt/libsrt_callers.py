@@ -3,14 +3,16 @@
 Those with ``m=publish`` send payloads until there were ``--packets`` of them; all receive. They stay until SIGTERM, or
 until the last has been rejected or shut down. They tell, in lines of JSON, with their place on the command line::
 
-    {"event": "connected", "caller": 0, "milliseconds": 3, "socket_id": 1, "port": 40000, "key_state": 0}
+    {"event": "connected", "caller": 0, "milliseconds": 3, "socket_id": 1, "port": 40000, "key_state": 0,
+     "latency": 20, "peer_latency": 20}
     {"event": "rejected", "caller": 0, "milliseconds": 3, "reason": 1403}
     {"event": "sent", "caller": 0, "packets": 100, "retransmitted": 0}
-    {"event": "received", "caller": 0, "packets": 100, "missing": 0, "wrong": 0}
+    {"event": "received", "caller": 0, "bytes": 131600, "packets": 100, "missing": 0, "wrong": 0}
     {"event": "closed", "caller": 0, ...the same members}
 
-``sent`` is told once, when all is acknowledged; ``closed`` when the peer has shut down, or at SIGTERM. Reason 16 is
-libsrt's for no answer within ``--connect-timeout``. Run it as a module.
+``sent`` is told once, when all is acknowledged: in live mode never, if the last packet is lost, which libsrt sends
+again only if a later one lets the peer know that it is missing. ``closed`` is told when the peer has shut down, or at
+SIGTERM. Reason 16 is libsrt's for no answer within ``--connect-timeout``. Run it as a module.
 """
 
 from __future__ import annotations
@@ -122,6 +124,7 @@ class Caller:
             socket_id=self.srt.id,
             port=self.srt.port,
             key_state=self.srt.get(libsrt.KMSTATE),
+            **self.srt.latencies,
         )
 
     def _rejected(self) -> None:

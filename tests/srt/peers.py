@@ -162,7 +162,7 @@ class ScriptedCaller(Conversation):
             caller._take(packet)
 
     def _take(self, packet: bytes) -> None:
-        if wire.control_type(packet) != wire.HANDSHAKE:
+        if not wire.is_handshake(packet):
             self.packet_received(packet)
             return
         handshake = Handshake.parse(packet)
@@ -257,7 +257,7 @@ class ScriptedSrtOrigin:
 
     def handshakes(self, type: int) -> list[Handshake]:
         """The handshakes of this type that have come."""
-        parsed = [Handshake.parse(data) for data, _ in self.received if wire.control_type(data) == wire.HANDSHAKE]
+        parsed = [Handshake.parse(data) for data, _ in self.received if wire.is_handshake(data)]
         return [handshake for handshake in parsed if handshake.type == type]
 
     async def connection(self, number: int = 1) -> Connection:
@@ -277,7 +277,7 @@ class ScriptedSrtOrigin:
         self.received.append((packet, address))
         if self.silent or self.loses(packet):
             return
-        if wire.control_type(packet) == wire.HANDSHAKE and wire.destination(packet) == 0:
+        if wire.is_handshake(packet) and wire.destination(packet) == 0:
             answer = self._answer(Handshake.parse(packet), address)
             if answer is not None:
                 self._send(bytes(answer), address)

@@ -66,14 +66,15 @@ _SOLO_IN_ORDER: Final = 0xE0000000
 _MESSAGES: Final = 1 << 26
 
 
-def is_control(data: bytes) -> bool:
-    """Whether it is a control packet; if not, it is a data packet."""
-    return data[0] >= 0x80
-
-
 def control_type(data: bytes) -> int | None:
     """The type of a control packet; None for a data packet."""
-    return int.from_bytes(data[:2], "big") & 0x7FFF if is_control(data) else None
+    first = int.from_bytes(data[:2], "big")
+    return first - 0x8000 if first >= 0x8000 else None
+
+
+def is_handshake(data: bytes) -> bool:
+    """Whether it is a handshake that is not too short."""
+    return control_type(data) == HANDSHAKE and len(data) >= HANDSHAKE_SIZE
 
 
 def word(data: bytes, offset: int) -> int:
@@ -179,7 +180,7 @@ class Handshake:
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Read one; its extensions are not looked at."""
-        assert control_type(data) == HANDSHAKE, data.hex(" ", 4)
+        assert is_handshake(data), data.hex(" ", 4)
         version, encryption, flags, number, mtu, window, type, socket_id, cookie, peer_ip = (
             _HANDSHAKE_FORMAT.unpack_from(data, HEADER_SIZE)
         )
