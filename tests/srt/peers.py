@@ -81,7 +81,7 @@ class ScriptedCaller(Conversation):
         return other
 
     async def __aenter__(self) -> Self:
-        self.rebind()
+        self._bind()
         return self
 
     async def __aexit__(
@@ -91,12 +91,15 @@ class ScriptedCaller(Conversation):
             await socket.close()
 
     def rebind(self) -> UdpSocket:
-        """Go on with a new socket, as behind a NAT that has changed its mind; returns the old one, which stays open,
-        and what comes there is taken."""
-        old = self.socket if self._sockets else None
+        """Go on with a new socket, as behind a NAT that has forgotten the old one. That is returned; it stays open, and
+        what comes there is taken."""
+        old = self.socket
+        self._bind()
+        return old
+
+    def _bind(self) -> None:
         self.socket = UdpSocket(self.reactor, self._datagram_received, self._host)
         self._sockets.append(self.socket)
-        return old or self.socket
 
     # The handshake
 
