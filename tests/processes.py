@@ -14,12 +14,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from tests.rtmp_client import PATIENCE
+
+ROOT = Path(__file__).parents[1]
 
 
 class ProgramEnded(Exception):
@@ -111,7 +114,7 @@ class Program(ProcessProtocol):
 
         try:
             await Deferred.fromCoroutine(wait()).addTimeout(patience, self._reactor)
-        except TimeoutError:
+        except DeferredTimeout:
             raise AssertionError(f"no {what!r} from {self._command} within {patience:g} s:\n{self.output}") from None
 
     def _wake(self) -> None:
@@ -129,6 +132,38 @@ class Program(ProcessProtocol):
         if isinstance(status, ProcessTerminated):
             self.exit_code = -status.signal if status.exitCode is None else status.exitCode
         self._wake()
+
+
+class Telling(Program):
+    """A program that tells what happens in lines of JSON with a member ``event``.
+
+    :param module: that it is, such as ``tests.webrtc.aiortc_client``.
+    """
+
+    def __init__(self, reactor: Any, module: str, *arguments: str) -> None:
+        super().__init__(reactor, (sys.executable, "-m", module, *arguments), folder=ROOT)
+
+    def events(self, event: str, **members: object) -> list[dict[str, Any]]:
+        """All such events with these members so far."""
+        *lines, _unfinished = self.output.split("\n")
+        told = [json.loads(line) for line in lines if line.startswith('{"event": ')]
+        return [one for one in told if one["event"] == event and members.items() <= one.items()]
+
+    async def told(self, event: str, patience: float = PATIENCE, **members: object) -> dict[str, Any]:
+        """Wait for the first such event.
+
+        :raises ProgramEnded: it ended without.
+        """
+
+        def true() -> bool:
+            if self.events(event, **members):
+                return True
+            if self.exit_code is not None:
+                raise ProgramEnded(f"ended with {self.exit_code}, without {event!r} {members}:\n{self.output}")
+            return False
+
+        await self._until(true, f"{event} {members}", patience)
+        return self.events(event, **members)[0]
 
 
 def twistd(reactor: Any, folder: Path, *arguments: str, **environ: str) -> Program:

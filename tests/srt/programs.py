@@ -9,21 +9,16 @@ async with LibsrtOrigin(reactor) as origin, LibsrtCallers(reactor, origin.addres
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Sequence
 from typing import Any, Self
 
-from tests.processes import Program, ProgramEnded
+from tests.processes import ProgramEnded, Telling
 from tests.rtmp_client import PATIENCE
-from tests.webrtc.aiortc_programs import ROOT, Telling
 from tests.webrtc.peers import Address
 
 
 class LibsrtProgram(Telling):
     """Its module tells what events there are."""
-
-    def __init__(self, reactor: Any, module: str, *arguments: str) -> None:
-        Program.__init__(self, reactor, (sys.executable, "-m", f"tests.srt.{module}", *arguments), folder=ROOT)
 
     async def received(self, packets: int, **members: object) -> dict[str, Any]:
         """Wait until someone has received so many payloads; what was told of that.
@@ -57,7 +52,7 @@ class LibsrtOrigin(LibsrtProgram):
     """
 
     def __init__(self, reactor: Any, *options: str) -> None:
-        super().__init__(reactor, "libsrt_origin", *options)
+        super().__init__(reactor, "tests.srt.libsrt_origin", *options)
         self.address: Address
 
     async def __aenter__(self) -> Self:
@@ -77,7 +72,7 @@ class LibsrtCallers(LibsrtProgram):
     def __init__(self, reactor: Any, peer: Address, stream_ids: Sequence[str], *options: str) -> None:
         host, port = peer
         self._count = len(stream_ids)
-        super().__init__(reactor, "libsrt_callers", "--host", host, *options, "--", str(port), *stream_ids)
+        super().__init__(reactor, "tests.srt.libsrt_callers", "--host", host, *options, "--", str(port), *stream_ids)
 
     async def all_connected(self) -> list[dict[str, Any]]:
         """Wait until all are connected; what was told of that, in the order of the stream ids."""

@@ -2,44 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
 from typing import Any, Self
 
-from tests.processes import Program, ProgramEnded
+from tests.processes import ProgramEnded, Telling
 from tests.rtmp_client import PATIENCE
-
-ROOT = Path(__file__).parents[2]
-
-
-class Telling(Program):
-    """A program that tells what happens in lines of JSON with a member ``event``."""
-
-    def __init__(self, reactor: Any, module: str, *arguments: str) -> None:
-        super().__init__(reactor, (sys.executable, "-m", f"tests.webrtc.{module}", *arguments), folder=ROOT)
-
-    def events(self, event: str, **members: object) -> list[dict[str, Any]]:
-        """All such events with these members so far."""
-        *lines, _unfinished = self.output.split("\n")
-        told = [json.loads(line) for line in lines if line.startswith('{"event": ')]
-        return [one for one in told if one["event"] == event and members.items() <= one.items()]
-
-    async def told(self, event: str, patience: float = PATIENCE, **members: object) -> dict[str, Any]:
-        """Wait for the first such event.
-
-        :raises ProgramEnded: it ended without.
-        """
-
-        def true() -> bool:
-            if self.events(event, **members):
-                return True
-            if self.exit_code is not None:
-                raise ProgramEnded(f"ended with {self.exit_code}, without {event!r} {members}:\n{self.output}")
-            return False
-
-        await self._until(true, f"{event} {members}", patience)
-        return self.events(event, **members)[0]
 
 
 class AiortcOrigin(Telling):
@@ -51,7 +17,7 @@ class AiortcOrigin(Telling):
 
     def __init__(self, reactor: Any, name: str, register: str | None = None, *, transport: str = "udp") -> None:
         options = ("--register", register) if register is not None else ()
-        super().__init__(reactor, "aiortc_origin", "--name", name, "--transport", transport, *options)
+        super().__init__(reactor, "tests.webrtc.aiortc_origin", "--name", name, "--transport", transport, *options)
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -64,7 +30,7 @@ class AiortcClient(Telling):
     """A publisher or player; see :mod:`tests.webrtc.aiortc_client`."""
 
     def __init__(self, reactor: Any, action: str, url: str, *options: str) -> None:
-        super().__init__(reactor, "aiortc_client", action, url, *options)
+        super().__init__(reactor, "tests.webrtc.aiortc_client", action, url, *options)
 
     @property
     def frames(self) -> int:
