@@ -23,7 +23,7 @@ from twisted.application.internet import TimerService
 from twisted.application.service import MultiService
 from twisted.application.strports import service as strports_service
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from twisted.logger import Logger
 
 from srsproxy import __version__
@@ -33,6 +33,7 @@ from srsproxy.api.profile import build_profile_site
 from srsproxy.api.system import build_system_site
 from srsproxy.api.versions import ProxyIdentity
 from srsproxy.balancer.default_backend import DefaultBackend, default_backend
+from srsproxy.balancer.knowledge import Knowledge
 from srsproxy.balancer.memory import MemoryLoadBalancer
 from srsproxy.balancer.model import Origin
 from srsproxy.balancer.pins import Pins
@@ -163,7 +164,13 @@ def _limited(site: IProtocolFactory) -> LimitedFactory:
 def _build_balancer(settings: Settings, clock: Any) -> ILoadBalancer:
     if settings.load_balancer_type is not LoadBalancerType.MEMORY:
         raise ConfigError(f"PROXY_LOAD_BALANCER_TYPE={settings.load_balancer_type}: this version has memory only")
-    return MemoryLoadBalancer(
+    knowledge = build_knowledge(settings, clock, random.SystemRandom())
+    return MemoryLoadBalancer(knowledge, POLICIES[settings.pick_policy])
+
+
+def build_knowledge(settings: Settings, clock: IReactorTime, chance: random.Random) -> Knowledge:
+    """What a proxy with these settings knows when it begins: nothing."""
+    return Knowledge(
         clock,
         origin_lifetime=settings.origin_lifetime,
         pick_lifetime=settings.pick_lifetime,
@@ -171,8 +178,7 @@ def _build_balancer(settings: Settings, clock: Any) -> ILoadBalancer:
         webrtc_lifetime=settings.webrtc_lifetime,
         set_aside=settings.origin_set_aside,
         down_after=settings.origin_down_after,
-        policy=POLICIES[settings.pick_policy],
-        random=random.SystemRandom(),
+        random=chance,
     )
 
 

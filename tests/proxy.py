@@ -36,6 +36,7 @@ from srsproxy.rtmp.handshake import RANDOM_SIZE, ServerHandshake
 from srsproxy.rtmp.message import Command, MessageType, encode_command, parse_command, set_chunk_size
 from srsproxy.rtmp.server import RtmpServer
 from srsproxy.rtmp.shared import Shared
+from srsproxy.service import build_knowledge
 from srsproxy.srt import shared as srt_shared
 from srsproxy.srt.cookies import Cookies
 from srsproxy.srt.server import SrtServer
@@ -100,15 +101,7 @@ class ProxyUnderTest:
         self.stats = Stats()
         self.origins: list[DemoOrigin] = []
         self.balancer = MemoryLoadBalancer(
-            reactor,
-            origin_lifetime=self.settings.origin_lifetime,
-            pick_lifetime=self.settings.pick_lifetime,
-            hls_lifetime=self.settings.hls_lifetime,
-            webrtc_lifetime=self.settings.webrtc_lifetime,
-            set_aside=self.settings.origin_set_aside,
-            down_after=self.settings.origin_down_after,
-            policy=POLICIES[self.settings.pick_policy],
-            random=random.Random(1),
+            build_knowledge(self.settings, reactor, random.Random(1)), POLICIES[self.settings.pick_policy]
         )
         self.relay = build_relay(reactor, self.settings.relay_flush_interval)
         limits = ConnectionLimits(

@@ -3,273 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from random import Random
-from typing import Final
 
 from twisted.internet.defer import Deferred, execute, succeed
-from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from zope.interface import implementer
 
-from srsproxy.balancer.expiry import ExpiringTable
-from srsproxy.balancer.health import Health, OriginHealth
-from srsproxy.balancer.model import MAX_KEY_LENGTH, HlsSession, Origin, Surface, WebRtcSession, check_length
-from srsproxy.balancer.policy import Candidate, Policy, best_candidates
-from srsproxy.errors import LimitExceeded, NoOrigin
+from srsproxy.balancer.knowledge import Knowledge
+from srsproxy.balancer.model import HlsSession, Origin, Surface, WebRtcSession
+from srsproxy.balancer.policy import Policy
 from srsproxy.interfaces import ILoadBalancer
-
-MAX_ORIGINS: Final = 1_000
-"""Registered origins. Choosing for a new stream looks at each, and whoever can register could fill the memory."""
-
-MAX_PICKS: Final = 100_000
-"""Streams with an origin. A client can name any number of streams that do not exist; beyond this limit the stream that
-nobody asked for or used for longest loses its pick, and gets a new one when it is asked for again."""
-
-MAX_SESSIONS: Final = 20_000
-"""HLS records, one for each stream, and as many WebRTC records; beyond this the longest unused one is lost."""
-
-_log = Logger()
-
-
-@dataclass(slots=True, eq=False)
-class _Member:
-    """A registered origin. Picks refer to it, and are as dead as it is; so they need not be looked for when it goes."""
-
-    origin: Origin
-    alive: bool = True
-    streams: int = 0
-    shares_server: bool = False
-    """Another living origin was seen with the same ``server``, and that was told."""
 
 
 @implementer(ILoadBalancer)
 class MemoryLoadBalancer:
     """Origins, picks and sessions of this process only; all Deferreds have fired when they are returned.
 
-    Nothing lives longer than its lifetime, and no timer runs: every method first drops what has died since the last
-    call. A known stream takes the same few steps however many there are; a new stream, one step for each origin.
-
-    :param clock: tells the time, in seconds.
-    :param origin_lifetime: seconds after its last heartbeat for which an origin counts as registered.
-    :param pick_lifetime: seconds for which a stream keeps its origin without being asked for or refreshed.
-    :param hls_lifetime: the same for HLS sessions.
-    :param webrtc_lifetime: the same for WebRTC sessions.
-    :param set_aside: see :class:`~srsproxy.balancer.health.OriginHealth`.
-    :param down_after: the same.
     :param policy: chooses the origin of a new stream.
-    :param random: the policy's source of random numbers.
     """
 
-    def __init__(
-        self,
-        clock: IReactorTime,
-        *,
-        origin_lifetime: float,
-        pick_lifetime: float,
-        hls_lifetime: float,
-        webrtc_lifetime: float,
-        set_aside: float,
-        down_after: int,
-        policy: Policy,
-        random: Random,
-    ) -> None:
-        self._clock = clock
-        self._origin_lifetime = origin_lifetime
+    def __init__(self, knowledge: Knowledge, policy: Policy) -> None:
+        self._knowledge = knowledge
         self._policy = policy
-        self._random = random
-        self._health = OriginHealth(set_aside, down_after)
-        # Origins by their ``server``: there is one entry for each, so that a restart replaces the entry.
-        self._members = ExpiringTable[str, _Member](origin_lifetime, MAX_ORIGINS, self._member_dropped)
-        # Ids that were replaced, to notice one that is still alive.
-        self._replaced = ExpiringTable[str, None](origin_lifetime, MAX_ORIGINS, lambda _: None)
-        self._picks = ExpiringTable[str, _Member](pick_lifetime, MAX_PICKS, self._pick_dropped)
-        self._hls = ExpiringTable[str, HlsSession](hls_lifetime, MAX_SESSIONS, self._hls_dropped)
-        self._spbhids: dict[str, str] = {}
-        self._webrtc = ExpiringTable[str, WebRtcSession](webrtc_lifetime, MAX_SESSIONS, lambda _: None)
-        self._tables = (self._members, self._replaced, self._picks, self._hls, self._webrtc)
-        self._shortest_lifetime = min(origin_lifetime, pick_lifetime, hls_lifetime, webrtc_lifetime)
-        self._looked_at = self._nothing_until = 0.0
-
-    # ILoadBalancer
 
     def register(self, origin: Origin) -> Deferred[None]:
-        return execute(self._register, origin)
+        return execute(self._knowledge.register, origin)
 
     def origins(self) -> Deferred[list[Origin]]:
-        self._expire()
-        return succeed([member.origin for member in self._members.values()])
+        return succeed(self._knowledge.origins())
 
     def pick(
         self, key: str, surface: Surface, exclude: Collection[str] = (), prefer: str | None = None
     ) -> Deferred[Origin]:
         return execute(self._pick, key, surface, exclude, prefer)
 
-    def pinned(self, key: str, server: str, surface: Surface) -> Deferred[Origin | None]:
-        now = self._expire()
-        self._picks.renew(key, now)
-        member = self._members.get(server)
-        if member is None or not member.origin.listeners(surface):
-            return succeed(None)
-        down = self._health.state(member.origin.id, now) is Health.DOWN
-        return succeed(None if down else member.origin)
-
-    def picked(self, keys: Sequence[str]) -> Deferred[str | None]:
-        self._expire()
-        return succeed(next((key for key in keys if self._origin_of(key) is not None), None))
-
-    def refresh(self, keys: Collection[str]) -> Deferred[None]:
-        now = self._expire()
-        for key in keys:
-            self._picks.renew(key, now)
-        return succeed(None)
-
-    def report_failure(self, origin: Origin) -> Deferred[None]:
-        now = self._expire()
-        if self._is_current(origin):
-            before = self._health.state(origin.id, now)
-            self._health.failed(origin.id, now)
-            state = self._health.state(origin.id, now)
-            if state is not before:
-                _log.warn("origin {id} set aside: {state}", id=origin.id, state=state.value)
-        return succeed(None)
-
-    def report_success(self, origin: Origin) -> Deferred[None]:
-        if self._health.succeeded(origin.id):
-            _log.info("origin {id} works again", id=origin.id)
-        return succeed(None)
-
-    def save_hls(self, session: HlsSession) -> Deferred[HlsSession]:
-        return execute(self._save_hls, session)
-
-    def load_hls(self, spbhid: str) -> Deferred[HlsSession | None]:
-        self._hls.renew(spbhid, self._expire())
-        return succeed(self._hls.get(spbhid))
-
-    def save_webrtc(self, session: WebRtcSession) -> Deferred[None]:
-        self._webrtc.store(session.ufrag, session, self._expire())
-        return succeed(None)
-
-    def load_webrtc(self, ufrag: str) -> Deferred[WebRtcSession | None]:
-        self._webrtc.renew(ufrag, self._expire())
-        return succeed(self._webrtc.get(ufrag))
-
-    def drop_webrtc(self, ufrag: str) -> Deferred[None]:
-        self._webrtc.remove(ufrag)
-        return succeed(None)
-
-    # Origins
-
-    def _register(self, origin: Origin) -> None:
-        now = self._expire()
-        member = self._members.get(origin.server)
-        if member is not None and member.origin.id == origin.id:
-            if member.origin != origin:
-                _log.info("origin changed: {origin}", origin=origin)
-            member.origin = origin
-            self._members.renew(origin.server, now)
-            return
-        if member is None:
-            if len(self._members) >= MAX_ORIGINS:
-                raise LimitExceeded(f"{MAX_ORIGINS} origins are registered already")
-            _log.info("origin registered: {origin}", origin=origin)
-            self._members.store(origin.server, _Member(origin), now)
-            return
-        shares_server = member.shares_server or origin.id in self._replaced
-        if not shares_server:
-            _log.info("origin {old} restarted: {origin}", old=member.origin.id, origin=origin)
-        elif not member.shares_server:
-            _log.warn(
-                "two living origins use the server id {server}: {old} and {new}. With each heartbeat one takes the "
-                "place of the other, whose streams are picked anew; give every origin a server_id of its own",
-                server=origin.server,
-                old=member.origin,
-                new=origin,
-            )
-        self._replaced.store(member.origin.id, None, now)
-        self._members.store(origin.server, _Member(origin, shares_server=shares_server), now)
-
-    def _is_current(self, origin: Origin) -> bool:
-        """Whether this very start of the origin is registered now."""
-        member = self._members.get(origin.server)
-        return member is not None and member.origin.id == origin.id
-
-    def _member_dropped(self, member: _Member) -> None:
-        member.alive = False
-        self._health.forget(member.origin.id)
-
-    def _expire(self) -> float:
-        """Drop everything that has died. Returns the time."""
-        now = self._clock.seconds()
-        if self._looked_at <= now < self._nothing_until:  # The clock may have been set back.
-            return now
-        for member in self._members.expire(now):
-            _log.warn(
-                "origin {id} is gone: no heartbeat for {lifetime} s",
-                id=member.origin.id,
-                lifetime=self._origin_lifetime,
-            )
-        self._replaced.expire(now)
-        self._picks.expire(now)
-        self._hls.expire(now)
-        self._webrtc.expire(now)
-        self._looked_at = now
-        # What is stored from now on lives for the shortest lifetime at least.
-        self._nothing_until = min(now + self._shortest_lifetime, *(table.next_deadline for table in self._tables))
-        return now
-
-    # Streams
-
-    def _origin_of(self, key: str) -> _Member | None:
-        """The origin that a stream has."""
-        member = self._picks.get(key)
-        return member if member is not None and member.alive else None
-
     def _pick(self, key: str, surface: Surface, exclude: Collection[str], prefer: str | None) -> Origin:
-        check_length("stream key", key, MAX_KEY_LENGTH)
-        now = self._expire()
-
-        def health(origin_id: str) -> Health:
-            return self._health.state(origin_id, now)
-
-        current = self._origin_of(key)
-        if current is not None and current.origin.id not in exclude and health(current.origin.id) is not Health.DOWN:
-            if not current.origin.listeners(surface):
-                # Another origin would part this client from the others of the stream, who use this one.
-                raise NoOrigin(f"origin {current.origin.id} has the stream and does not announce {surface.value}")
-            self._picks.renew(key, now)
-            return current.origin
-        candidates = [Candidate(member.origin, member.streams) for member in self._members.values()]
-        best = best_candidates(candidates, surface, exclude, health)
-        if current is not None and any(candidate.origin is current.origin for candidate in best):
-            # Down, but no worse than any other.
-            self._picks.renew(key, now)
-            return current.origin
-        preferred = (candidate for candidate in best if candidate.origin.server == prefer)
-        chosen = self._policy([*preferred] or best, self._random)
-        member = self._members[chosen.server]
-        member.streams += 1
-        self._picks.store(key, member, now)
-        self._health.tried(chosen.id, now)
+        held = self._knowledge.held(key, surface, exclude)
+        if held is not None:
+            return held
+        chosen = self._knowledge.choose(key, surface, exclude, prefer, self._policy)
+        self._knowledge.assign(key, chosen, tried=True)
         return chosen
 
-    def _pick_dropped(self, member: _Member) -> None:
-        member.streams -= 1
+    def pinned(self, key: str, server: str, surface: Surface) -> Deferred[Origin | None]:
+        return succeed(self._knowledge.pinned(key, server, surface))
 
-    # Sessions
+    def picked(self, keys: Sequence[str]) -> Deferred[str | None]:
+        return succeed(next((key for key in keys if self._knowledge.origin_of(key) is not None), None))
 
-    def _save_hls(self, session: HlsSession) -> HlsSession:
-        now = self._expire()
-        known = self._hls.get(self._spbhids.get(session.key, ""))
-        if known is not None:
-            self._hls.renew(known.spbhid, now)
-            return known
-        taken = self._hls.get(session.spbhid)
-        if taken is not None:
-            raise ValueError(f"spbhid {session.spbhid!r} is that of stream {taken.key!r}")
-        self._hls.store(session.spbhid, session, now)
-        self._spbhids[session.key] = session.spbhid
-        return session
+    def refresh(self, keys: Collection[str]) -> Deferred[None]:
+        return execute(self._knowledge.refresh, keys)
 
-    def _hls_dropped(self, session: HlsSession) -> None:
-        del self._spbhids[session.key]
+    def report_failure(self, origin: Origin) -> Deferred[None]:
+        return execute(self._knowledge.failed, origin)
+
+    def report_success(self, origin: Origin) -> Deferred[None]:
+        return execute(self._knowledge.succeeded, origin)
+
+    def save_hls(self, session: HlsSession) -> Deferred[HlsSession]:
+        return execute(self._knowledge.save_hls, session)
+
+    def load_hls(self, spbhid: str) -> Deferred[HlsSession | None]:
+        return succeed(self._knowledge.load_hls(spbhid))
+
+    def save_webrtc(self, session: WebRtcSession) -> Deferred[None]:
+        return execute(self._knowledge.save_webrtc, session)
+
+    def load_webrtc(self, ufrag: str) -> Deferred[WebRtcSession | None]:
+        return succeed(self._knowledge.load_webrtc(ufrag))
+
+    def drop_webrtc(self, ufrag: str) -> Deferred[None]:
+        return execute(self._knowledge.drop_webrtc, ufrag)

@@ -19,17 +19,17 @@ class Candidate(NamedTuple):
     streams: int
 
 
-Policy = Callable[[Sequence[Candidate], Random], Origin]
-"""Takes one candidate or more and a source of random numbers."""
+Policy = Callable[[Sequence[Candidate], str, Random], Origin]
+"""Takes one candidate or more, the stream's key, and a source of random numbers."""
 
 
-def least_streams(candidates: Sequence[Candidate], random: Random) -> Origin:
+def least_streams(candidates: Sequence[Candidate], _key: str, random: Random) -> Origin:
     """The origin with the fewest streams; any one of them if there are several."""
     fewest = min(candidate.streams for candidate in candidates)
     return random.choice([candidate.origin for candidate in candidates if candidate.streams == fewest])
 
 
-def uniform(candidates: Sequence[Candidate], random: Random) -> Origin:
+def uniform(candidates: Sequence[Candidate], _key: str, random: Random) -> Origin:
     """Any origin, as the Go proxy does."""
     return random.choice(candidates).origin
 

@@ -13,6 +13,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, global
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from srsproxy.balancer.knowledge import Knowledge
 from srsproxy.balancer.memory import MemoryLoadBalancer
 from srsproxy.balancer.model import Origin
 from srsproxy.balancer.policy import POLICIES
@@ -45,15 +46,17 @@ def make_origin(server: str = "vid-1", service: str = "s1", pid: str = "1", **li
 def make_balancer(clock: Clock, policy: str = "least-streams") -> MemoryLoadBalancer:
     """A balancer with the lifetimes above, whose choices are the same in every run."""
     return MemoryLoadBalancer(
-        clock,
-        origin_lifetime=ORIGIN_LIFETIME,
-        pick_lifetime=PICK_LIFETIME,
-        hls_lifetime=SESSION_LIFETIME,
-        webrtc_lifetime=SESSION_LIFETIME,
-        set_aside=SET_ASIDE,
-        down_after=DOWN_AFTER,
-        policy=POLICIES[policy],
-        random=Random(1),
+        Knowledge(
+            clock,
+            origin_lifetime=ORIGIN_LIFETIME,
+            pick_lifetime=PICK_LIFETIME,
+            hls_lifetime=SESSION_LIFETIME,
+            webrtc_lifetime=SESSION_LIFETIME,
+            set_aside=SET_ASIDE,
+            down_after=DOWN_AFTER,
+            random=Random(1),
+        ),
+        POLICIES[policy],
     )
 
 

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel
 from zope.interface.verify import verifyObject
 
-from srsproxy.balancer import memory
+from srsproxy.balancer import knowledge
 from srsproxy.balancer.memory import MemoryLoadBalancer
 from srsproxy.balancer.model import MAX_KEY_LENGTH, HlsSession, Origin, Surface, WebRtcSession
 from srsproxy.errors import LimitExceeded, NoOrigin
@@ -137,7 +137,7 @@ def test_a_restarted_origin_starts_with_a_clean_record(balancer: MemoryLoadBalan
 def test_too_many_origins_are_refused_and_the_registered_ones_stay(
     monkeypatch: pytest.MonkeyPatch, balancer: MemoryLoadBalancer
 ) -> None:
-    monkeypatch.setattr(memory, "MAX_ORIGINS", 2)
+    monkeypatch.setattr(knowledge, "MAX_ORIGINS", 2)
     register(balancer, A, B)
     with pytest.raises(LimitExceeded, match="2 origins are registered already"):
         register(balancer, C)
@@ -355,7 +355,7 @@ def test_an_origin_that_expired_returns_with_a_clean_record(
 def test_the_number_of_picks_is_bounded_and_the_longest_idle_goes_first(
     monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
-    monkeypatch.setattr(memory, "MAX_PICKS", 3)
+    monkeypatch.setattr(knowledge, "MAX_PICKS", 3)
     balancer = make_balancer(clock)
     register(balancer, A)
     for key in ("old", "used", "refreshed"):
@@ -369,7 +369,7 @@ def test_the_number_of_picks_is_bounded_and_the_longest_idle_goes_first(
 
 
 def test_evicted_picks_do_not_count_as_streams(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    monkeypatch.setattr(memory, "MAX_PICKS", 4)
+    monkeypatch.setattr(knowledge, "MAX_PICKS", 4)
     balancer = make_balancer(clock)
     register(balancer, A)
     for number in range(50):
@@ -512,7 +512,7 @@ def test_an_hls_id_never_comes_to_mean_another_stream(balancer: MemoryLoadBalanc
 
 
 def test_the_number_of_sessions_is_bounded(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    monkeypatch.setattr(memory, "MAX_SESSIONS", 2)
+    monkeypatch.setattr(knowledge, "MAX_SESSIONS", 2)
     balancer = make_balancer(clock)
     for name in "abc":
         result_of(balancer.save_hls(HlsSession(name, f"live/{name}", "u")))

@@ -27,7 +27,7 @@ class BalancerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = Clock()
-        with patch("srsproxy.balancer.memory.MAX_PICKS", MAX_PICKS):
+        with patch("srsproxy.balancer.knowledge.MAX_PICKS", MAX_PICKS):
             self.balancer = make_balancer(self.clock)
         self.starts = dict.fromkeys("abc", 0)
         self.registered: dict[str, tuple[Origin, float]] = {}

@@ -29,13 +29,13 @@ def test_every_policy_that_can_be_set_exists() -> None:
 
 def test_least_streams_takes_one_of_those_with_the_fewest() -> None:
     random = Random(1)
-    assert {least_streams([A, B, C], random).server for _ in range(50)} == {"b", "c"}
-    assert least_streams([A], random) is A.origin
+    assert {least_streams([A, B, C], "key", random).server for _ in range(50)} == {"b", "c"}
+    assert least_streams([A], "key", random) is A.origin
 
 
 def test_random_takes_any() -> None:
     random = Random(1)
-    assert {uniform([A, B, C], random).server for _ in range(50)} == {"a", "b", "c"}
+    assert {uniform([A, B, C], "key", random).server for _ in range(50)} == {"a", "b", "c"}
 
 
 def test_only_origins_that_announce_the_surface_and_were_not_tried_are_candidates() -> None:
