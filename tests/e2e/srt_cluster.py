@@ -49,6 +49,12 @@ class Cluster:
         """For ffmpeg and for libsrt's own programs. Neither of them decodes a stream id."""
         return f"srt://{HOST}:{self.port}?" + "&".join((f"streamid={stream_id}", *options))
 
+    async def start_origin(self, *options: str) -> LibsrtOrigin:
+        """One more; it is not registered yet."""
+        origin = await self.stack.enter_async_context(LibsrtOrigin(reactor, *options))
+        self.origins.append(origin)
+        return origin
+
     async def register(self, name: str, address: Address) -> None:
         """An origin announces itself."""
         _, port = address
@@ -85,11 +91,11 @@ async def cluster(folder: Path, *options: str, origins: int = 2, **environ: str)
     """
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(srsproxy(reactor, folder, **environ))
-        listeners = [await stack.enter_async_context(LibsrtOrigin(reactor, *options)) for _ in range(origins)]
         _, system_port = await ports_of(proxy)
-        running = Cluster(proxy, await srt_port_of(proxy), system_port, listeners, stack)
-        for number, listener in enumerate(listeners):
-            await running.register(f"origin{number}", listener.address)
+        running = Cluster(proxy, await srt_port_of(proxy), system_port, [], stack)
+        for number in range(origins):
+            origin = await running.start_origin(*options)
+            await running.register(f"origin{number}", origin.address)
         yield running
 
 

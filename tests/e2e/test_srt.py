@@ -19,6 +19,7 @@ from tests.asynchronous import in_reactor, until
 from tests.e2e.srt_cluster import HOST, Cluster, Player, Publisher, cluster, play, publish
 from tests.processes import Program, codecs, live_source
 from tests.srt.programs import LibsrtCallers
+from tests.srt.traffic import PAYLOAD_SIZE
 
 PASSPHRASE = "a passphrase"
 ENCRYPTED = ("--passphrase", PASSPHRASE)
@@ -296,5 +297,14 @@ async def test_all_lines_of_a_session_have_its_context(tmp_path: Path) -> None:
         lines = [json.loads(line) for line in running.proxy.output.splitlines()]
         sessions = [line for line in lines if "__defaultVhost__" in line["message"]]
         started, finished, refused = sessions
+        assert re.fullmatch(r"publish __defaultVhost__/live/s: started on origin[01]-s-1", started["message"])
+        assert finished["message"].startswith("publish __defaultVhost__/live/s from 127.0.0.1: finished after ")
+        assert finished["received"] > ENOUGH * PAYLOAD_SIZE
+        assert re.fullmatch(
+            r"play __defaultVhost__/live/no from 127\.0\.0\.1: rejected-by-origin: "
+            r"origin origin[01]-s-1: rejected the caller, FORBIDDEN \(1403\)",
+            refused["message"],
+        )
+        assert [line["level"] for line in sessions] == ["info", "info", "warn"]
         assert started["context"] == finished["context"] != refused["context"]
         assert {len(line["context"]) for line in sessions} == {7}
