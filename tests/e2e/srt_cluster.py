@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet import reactor
 from twisted.internet.task import LoopingCall
@@ -17,7 +17,16 @@ from tests.srt.programs import LibsrtCallers, LibsrtOrigin
 from tests.srt.traffic import Reception, payload
 from tests.webrtc.peers import Address
 
-HOST = "127.0.0.1"
+HOST: Final = "127.0.0.1"
+
+FOREVER: Final = ("--packets", "1000000")
+"""Option of publishers that are to publish until the test is over."""
+
+ENOUGH: Final = 100
+"""Payloads that show that media is relayed: a publisher sends them in half a second."""
+
+DOWN: Final = 1503
+"""Reject reason of libsrt (access_control.h)."""
 
 
 def publish(stream: str) -> str:
@@ -108,7 +117,7 @@ class LiveTransmit(Program):
 
 
 class Publisher(LiveTransmit):
-    """It publishes payloads at a hundred per second until it ends."""
+    """It publishes two hundred payloads per second until it ends, as :mod:`tests.srt.libsrt_callers` do."""
 
     def __init__(self, url: str, *options: str) -> None:
         super().__init__("file://con", url, *options)
@@ -117,7 +126,7 @@ class Publisher(LiveTransmit):
     async def __aenter__(self) -> Publisher:
         self.start()
         self._loop = LoopingCall(self._feed)
-        self._loop.start(0.01)
+        self._loop.start(0.005)
         return self
 
     async def __aexit__(self, *error: Any) -> None:

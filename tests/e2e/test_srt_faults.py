@@ -7,32 +7,27 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import pytest
 from twisted.internet import reactor
 
 from tests.asynchronous import in_reactor, until
-from tests.e2e.srt_cluster import HOST, Player, Publisher, cluster, play, publish
+from tests.e2e.srt_cluster import DOWN, ENOUGH, FOREVER, HOST, Player, Publisher, cluster, play, publish
 from tests.processes import Program, ports_of, register_srt, srsproxy, srt_port_of
 from tests.srt.conversation import UdpSocket
 from tests.srt.lossy import LossyPath
 
-FOREVER = ("--packets", "1000000")
-
-ENOUGH = 100
-"""Payloads, of those that a publisher sends within half a second."""
-
-ONE_ATTEMPT = 1000
+ONE_ATTEMPT: Final = 1000
 """Milliseconds for which the proxy waits for an origin before it tries another."""
 
-DOWN = 1503
-TIMED_OUT = 16
-"""Reject reasons of libsrt (access_control.h, srt.h)."""
+TIMED_OUT: Final = 16
+"""Reject reason of libsrt (srt.h)."""
 
-ENDED = -signal.SIGTERM
+ENDED: Final = -signal.SIGTERM
 """How twistd exits after an orderly stop by that signal."""
 
-SECRET = {"PROXY_CLUSTER_SECRET": "a secret of these tests"}
+SECRET: Final = {"PROXY_CLUSTER_SECRET": "a secret of these tests"}
 
 
 @asynccontextmanager
@@ -85,7 +80,7 @@ async def test_media_is_complete_and_in_order_if_packets_are_lost_and_late(tmp_p
                     (origin, {"stream_id": publish(name)}),
                     (players, {"caller": streams.index(name)}),
                 ):
-                    told = await receiver.received(2 * ENOUGH, **who)
+                    told = await receiver.received(ENOUGH, **who)
                     assert (told["missing"], told["wrong"]) == (0, 0)
             assert lossy.lost > 100
             assert lossy.late > 100
