@@ -1,0 +1,1 @@
+"""What many proxies share by way of Redis."""
