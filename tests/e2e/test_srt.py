@@ -88,9 +88,12 @@ async def transmit(running: Cluster, stream: str, *options: str) -> None:
 
 
 @in_reactor
-async def test_srt_live_transmit_publishes_and_plays(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options", [(), ("transtype=live", "messageapi=1", "latency=200", "nakreport=0")], ids=["plain", "with options"]
+)
+async def test_srt_live_transmit_publishes_and_plays(tmp_path: Path, options: tuple[str, ...]) -> None:
     async with cluster(tmp_path) as running:
-        await transmit(running, "s")
+        await transmit(running, "s", *options)
         assert running.accepted(publish("s"), play("s")) == [[], [publish("s"), play("s")]]
 
 
@@ -181,9 +184,10 @@ async def test_a_file_arrives_whole(tmp_path: Path) -> None:
 
 
 @in_reactor
-async def test_file_mode_goes_both_ways(tmp_path: Path) -> None:
-    async with cluster(tmp_path, "--file", "--echo") as running:
-        sender = await running.call(publish("s"), options=("--file", "--packets", "2000", "--rate", "100000"))
+@pytest.mark.parametrize("mode", [("--file",), ("--file", "--messages")], ids=["stream", "messages"])
+async def test_file_mode_goes_both_ways(tmp_path: Path, mode: tuple[str, ...]) -> None:
+    async with cluster(tmp_path, *mode, "--echo") as running:
+        sender = await running.call(publish("s"), options=(*mode, "--packets", "2000", "--rate", "100000"))
         told = await sender.received(2000)
         assert (told["missing"], told["wrong"]) == (0, 0)
 

@@ -56,6 +56,7 @@ class Caller:
             self.srt.set(option, 0)
         if options.file:
             self.srt.set(libsrt.TRANSTYPE, libsrt.FILE)
+            self.srt.set(libsrt.MESSAGEAPI, options.messages)
         else:
             self.srt.set(libsrt.LATENCY, options.latency)
         if options.passphrase:
@@ -183,6 +184,7 @@ def main() -> None:
     parser.add_argument("--latency", type=int, default=20, help="milliseconds")
     parser.add_argument("--connect-timeout", type=int, default=3000, help="milliseconds")
     parser.add_argument("--file", action="store_true", help="file mode instead of live mode")
+    parser.add_argument("--messages", action="store_true", help="messages instead of a stream, in file mode")
     parser.add_argument("--packets", type=int, default=0, help="that each publisher sends")
     parser.add_argument("--rate", type=float, default=200.0, help="packets per second and publisher")
     options = parser.parse_args()

@@ -81,6 +81,7 @@ class Origin:
         self._listener.set(libsrt.RCVSYN, 0)
         if options.file:
             self._listener.set(libsrt.TRANSTYPE, libsrt.FILE)
+            self._listener.set(libsrt.MESSAGEAPI, options.messages)
         else:
             self._listener.set(libsrt.LATENCY, options.latency)
         if options.passphrase:
@@ -184,6 +185,7 @@ def main() -> None:
     parser.add_argument("--passphrase", default="")
     parser.add_argument("--latency", type=int, default=20, help="milliseconds")
     parser.add_argument("--file", action="store_true", help="file mode instead of live mode")
+    parser.add_argument("--messages", action="store_true", help="messages instead of a stream, in file mode")
     parser.add_argument("--echo", action="store_true", help="everything is also sent back")
     parser.add_argument("--reject", metavar="RESOURCE=REASON", action="append", default=[], type=rejection)
     parser.add_argument("--refuse", metavar="RESOURCE", action="append", default=[])
