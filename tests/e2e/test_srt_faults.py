@@ -91,12 +91,12 @@ async def test_media_is_complete_and_in_order_if_packets_are_lost_and_late(tmp_p
 
 @in_reactor
 async def test_at_sigterm_sessions_have_their_grace_and_are_then_shut_down(tmp_path: Path) -> None:
-    async with cluster(tmp_path, PROXY_GRACE_QUIT_TIMEOUT="1s") as running:
+    async with cluster(tmp_path, PROXY_GRACE_QUIT_TIMEOUT="2s") as running:
         callers = await running.call(publish("s"), play("s"), options=FOREVER)
         await callers.all_connected()
         await callers.received(ENOUGH, caller=1)
         running.proxy.signal(signal.SIGTERM)
-        await running.proxy.read("2 sessions are running; they have 1 s to end")
+        await running.proxy.read("2 sessions are running; they have 2 s to end")
         so_far = callers.events("received", caller=1)[-1]["packets"]
         late = await running.call(play("s"))
         assert (await late.told("rejected"))["reason"] == DOWN
