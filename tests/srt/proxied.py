@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from types import TracebackType
@@ -9,7 +10,7 @@ from typing import Any, Self
 
 from twisted.internet.defer import Deferred
 
-from srsproxy.balancer.model import Origin
+from srsproxy.balancer.model import Origin, Surface
 from srsproxy.outcome import Outcome
 from srsproxy.srt.listener import Listener
 from srsproxy.stats import Stray
@@ -27,9 +28,14 @@ REPEAT = 0.1
 """Seconds after which the proxy asks an origin again."""
 
 
-def descriptors() -> int:
-    """How many this process has open."""
-    return len(os.listdir("/proc/self/fd"))
+def sockets() -> int:
+    """How many this process has open, epoll instances included."""
+    targets = []
+    for number in os.listdir("/proc/self/fd"):
+        # The directory itself is gone by now.
+        with contextlib.suppress(FileNotFoundError):
+            targets.append(os.readlink(f"/proc/self/fd/{number}"))
+    return sum(target.startswith(("socket:", "anon_inode:[eventpoll]")) for target in targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +56,32 @@ class ProxiedSrt(ProxiedOrigins):
 
     :param origins: how many; :attr:`origin` is the first.
     :param registered: whether the proxy knows them from the beginning.
+    :param first_id: the socket id that each of them gives first; random if not given.
     :param settings: changes to the default settings of the proxy.
+    :ivar host: where callers send to.
     """
 
     def __init__(
-        self, reactor: Any, origins: int = 1, *, time: TakenTime | None = None, registered: bool = True, **settings: Any
+        self,
+        reactor: Any,
+        origins: int = 1,
+        *,
+        time: TakenTime | None = None,
+        registered: bool = True,
+        first_id: int | None = None,
+        **settings: Any,
     ) -> None:
         super().__init__(time or reactor, 0, **settings)
         self.reactor = reactor
-        self.srt_origins = [ScriptedSrtOrigin(reactor) for _ in range(origins)]
+        self.srt_origins = [ScriptedSrtOrigin(reactor, first_id=first_id) for _ in range(origins)]
+        self.host = HOST
         self._time = time
         self._registered = registered
         self._opened: list[ScriptedCaller] = []
         self._probe: ScriptedCaller | None = None
 
     async def __aenter__(self) -> Self:
-        self._descriptors = descriptors()
+        self._sockets = sockets()
         await super().__aenter__()
         for origin in self.srt_origins:
             await origin.__aenter__()
@@ -88,7 +104,7 @@ class ProxiedSrt(ProxiedOrigins):
             assert self.flows() == 0
             assert self.listener._shared.limits._total == 0
             assert self._time is None or self._time.getDelayedCalls() == []
-            assert descriptors() == self._descriptors
+            assert sockets() == self._sockets
 
     def check(self) -> None:
         """Every flow belongs to a session or to a caller that waits, and every session has a flow with one path."""
@@ -114,7 +130,12 @@ class ProxiedSrt(ProxiedOrigins):
     @property
     def address(self) -> Address:
         """Where the proxy takes callers."""
-        return HOST, self.proxy.srt_port
+        return self.host, self.proxy.srt_port
+
+    async def pick(self, key: str = KEY) -> ScriptedSrtOrigin:
+        """The origin that a stream is to have."""
+        origin = await self.proxy.balancer.pick(key, Surface.SRT)
+        return self.srt_origins[int(origin.server.removeprefix("origin-"))]
 
     def flows(self) -> int:
         """How many the proxy has to origins."""
@@ -123,6 +144,10 @@ class ProxiedSrt(ProxiedOrigins):
     def waiting(self) -> int:
         """How many callers wait for an answer to their conclusion."""
         return len(self.listener._calls._waiting)
+
+    def has_waiting(self, callers: int) -> bool:
+        """Whether so many wait."""
+        return self.waiting() == callers
 
     def registration(self, origin: ScriptedSrtOrigin, pid: str = "1") -> Origin:
         """What an origin tells of itself.
@@ -138,16 +163,15 @@ class ProxiedSrt(ProxiedOrigins):
         await self.proxy.balancer.register(registration)
         return registration
 
-    def caller(self, stream_id: str | None = PUBLISH, **parameters: Any) -> ScriptedCaller:
+    async def caller(self, stream_id: str | None = PUBLISH, **parameters: Any) -> ScriptedCaller:
         """A caller of the proxy; closed in the end."""
         caller = ScriptedCaller(self.reactor, self.address, stream_id, **parameters)
-        caller.rebind()
         self._opened.append(caller)
-        return caller
+        return await caller.__aenter__()
 
     async def connect(self, stream_id: str | None = PUBLISH, **parameters: Any) -> Connected:
         """A caller that is accepted."""
-        return await self.connected(self.caller(stream_id, **parameters))
+        return await self.connected(await self.caller(stream_id, **parameters))
 
     async def connected(self, caller: ScriptedCaller) -> Connected:
         """Have this caller connect."""
@@ -162,7 +186,7 @@ class ProxiedSrt(ProxiedOrigins):
 
     async def rejected(self, stream_id: str | None = PUBLISH, **fields: Any) -> int:
         """The reason for which a caller with these fields in its conclusion is rejected."""
-        answer = await self.caller(stream_id).call(**fields)
+        answer = await (await self.caller(stream_id)).call(**fields)
         assert answer.rejection is not None, answer
         return answer.rejection
 
@@ -182,7 +206,7 @@ class ProxiedSrt(ProxiedOrigins):
     async def served(self) -> None:
         """Wait until the proxy has dealt with all that callers have sent before."""
         if self._probe is None:
-            self._probe = self.caller()
+            self._probe = await self.caller()
         await self._probe.induce()
 
     async def finished(self, outcome: Outcome, times: int = 1) -> None:

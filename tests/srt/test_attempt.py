@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from srsproxy.errors import OriginUnreachable
+from srsproxy.errors import DeadlineExceeded, OriginUnreachable, SrsProxyError
 from srsproxy.relay.flow import Flow
 from srsproxy.srt.attempt import Attempt
 from srsproxy.srt.handshake import Handshake
@@ -19,6 +19,9 @@ from tests.recorded import datagrams
 from tests.srt import wire
 
 INDUCTION, INDUCTION_ANSWER, CONCLUSION, ANSWER = (one.data for one in datagrams("srt_publish_plain")[:4])
+
+BACKLOG = 5
+TOO_BUSY = bytes(replace(wire.Handshake.parse(ANSWER), type=wire.REJECTION + BACKLOG, tail=b""))
 
 NAME = "192.0.2.1:10080"
 
@@ -60,14 +63,18 @@ class Attempted:
         """The origin sends this."""
         self._attempt.answered(memoryview(packet))
 
+    def refuse(self) -> None:
+        """The origin's machine says that nobody listens."""
+        self._attempt.refused()
+
     def pass_(self, seconds: float) -> None:
         """So much time passes."""
         self.clock.pump([REPEAT] * round(seconds / REPEAT))
 
-    def failed(self) -> str:
+    def failed(self, kind: type[SrsProxyError] = OriginUnreachable) -> str:
         """Why it has failed; nothing of it may be left."""
         assert not self.clock.getDelayedCalls()
-        with pytest.raises(OriginUnreachable) as raised:
+        with pytest.raises(kind) as raised:
             result_of(self.fired)
         return str(raised.value)
 
@@ -122,7 +129,8 @@ def test_an_origin_that_does_not_answer_in_time_is_given_up(attempted: Attempted
     attempted.pass_(3 * REPEAT)
 
     what = "conclusion" if induced else "induction"
-    assert attempted.failed() == f"connect origin {NAME}: no answer to the {what} within 1 s"
+    kind = DeadlineExceeded if induced else OriginUnreachable
+    assert attempted.failed(kind) == f"connect origin {NAME}: no answer to the {what} within 1 s"
     assert len(attempted.flow.sent) - before <= IN_VAIN
 
 
@@ -132,7 +140,7 @@ def test_repeated_inductions_do_not_prolong_the_deadline(attempted: Attempted) -
         attempted.pass_(REPEAT)
         attempted.say(INDUCTION_ANSWER)
 
-    assert "no answer to the conclusion" in attempted.failed()
+    assert "no answer to the conclusion" in attempted.failed(DeadlineExceeded)
     assert wire.INDUCTION not in attempted.flow.asked[1:]
 
 
@@ -144,7 +152,8 @@ def test_an_origin_that_refuses_is_given_up_before_it_is_asked_again(attempted: 
     attempted.flow.refusals = 1
     attempted.pass_(REPEAT)
 
-    assert attempted.failed() == f"connect origin {NAME}: connection refused"
+    kind = DeadlineExceeded if induced else OriginUnreachable
+    assert attempted.failed(kind) == f"connect origin {NAME}: connection refused"
     assert len(attempted.flow.sent) == asked
 
 
@@ -191,7 +200,7 @@ def test_an_answer_that_comes_too_late_is_of_no_interest(attempted: Attempted) -
     attempted.pass_(TIMEOUT + REPEAT)
     attempted.say(ANSWER)
 
-    assert "no answer to the conclusion" in attempted.failed()
+    assert "no answer to the conclusion" in attempted.failed(DeadlineExceeded)
 
 
 def test_an_attempt_that_is_given_up_asks_no_more(attempted: Attempted) -> None:
@@ -202,3 +211,29 @@ def test_an_attempt_that_is_given_up_asks_no_more(attempted: Attempted) -> None:
     assert attempted.flow.asked == [wire.INDUCTION]
     with pytest.raises(CancelledError):
         result_of(attempted.fired)
+
+
+def test_a_refusal_ends_it_at_once(attempted: Attempted) -> None:
+    attempted.refuse()
+
+    assert attempted.failed() == f"connect origin {NAME}: connection refused"
+
+
+def test_an_origin_that_is_too_busy_is_asked_again(attempted: Attempted) -> None:
+    attempted.say(INDUCTION_ANSWER)
+    attempted.say(TOO_BUSY)
+    attempted.pass_(3 * REPEAT)
+    assert attempted.flow.asked == [wire.INDUCTION] + [wire.CONCLUSION] * 4
+    attempted.say(ANSWER)
+
+    assert bytes(result_of(attempted.fired)) == ANSWER
+
+
+def test_an_origin_that_stays_too_busy_is_believed(attempted: Attempted) -> None:
+    attempted.say(INDUCTION_ANSWER)
+    for _ in range(IN_VAIN + 1):
+        attempted.say(TOO_BUSY)
+        attempted.pass_(REPEAT)
+
+    assert bytes(result_of(attempted.fired)) == TOO_BUSY
+    assert not attempted.clock.getDelayedCalls()
