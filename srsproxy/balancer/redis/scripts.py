@@ -67,14 +67,14 @@ _ORIGINS: Final = (
 local records, sets = ARGV[1], ARGV[2]
 
 local function is_record(name)
-    return type(name) == 'string' and string.sub(name, 1, #records) == records
+    return type(name) == 'string' and #name > #records and string.sub(name, 1, #records) == records
 end
 
 local function streams_of(record)
     return sets .. string.sub(record, #records + 1)
 end
 
--- In ms since 1970. A number that becomes a text by itself would lose digits.
+-- In ms since 1970.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -128,7 +128,8 @@ local function is_newer(name)
     return left == -1 or left >= tonumber(lifetime)
 end
 
--- The record of another start of the same server. Names alone do not tell: servers 'a' and 'a-b' have the same start.
+-- Whether this is the record of another start of the same server. Names that do not begin alike need no look at the
+-- record; those that do may still be of two servers, such as 'a' and 'a-b'.
 local starts = records .. server .. '-'
 local function is_restarted(name)
     local other = string.sub(name, 1, #starts) == starts and decoded(get(name))

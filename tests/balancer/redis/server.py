@@ -78,6 +78,17 @@ class Client:
         self.start(call)
         return self.reply()
 
+    def put_another_type(self, *keys: str) -> None:
+        """Put something under these keys that is no text."""
+        for key in keys:
+            self.command("DEL", key)
+            self.command("RPUSH", key, "rubbish")
+
+    def wait_until_gone(self, key: str) -> None:
+        """Wait for the end of a key that lives for a few ms."""
+        while self.command("EXISTS", key):
+            pass
+
 
 @contextmanager
 def redis_server() -> Iterator[Path]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,15 +23,17 @@ from srsproxy.balancer.redis.records import (
     encode_webrtc,
 )
 from srsproxy.errors import LimitExceeded, PeerError
-from tests.recorded import CAPTURES, http_body
-
-RECORDED: dict[str, dict[str, Any]] = json.loads((CAPTURES / "redis_go_proxy.json").read_text())
-"""What the Go proxy 1.5.0 wrote: value and ms to live by key."""
+from tests.balancer.redis.recorded import RECORDED
+from tests.recorded import http_body
 
 KEYS = Keys()
 NOW = datetime(2026, 11, 23, 10, 18, 18, 508669, tzinfo=UTC)
 HLS = HlsSession("809c562", "__defaultVhost__/live/s", "http://127.0.0.1/live/s.m3u8")
 WEBRTC = WebRtcSession("__defaultVhost__/live/s", "614wop7v:QXzF", "vid-1", "x" * 32, "play")
+
+FIELDS = ["ip", "server_id", "service_id", "pid", "device_id", "rtmp", "rtc", "update_at"]
+FIELDS += ["spbhid", "stream_url", "full_url", "ufrag", "server", "ice_pwd", "action"]
+"""Names in all kinds of records."""
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20) | st.just("live/\udcff")
 rubbish = (
@@ -42,23 +43,7 @@ rubbish = (
         lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(), values, max_size=3),
     ).map(json.dumps)
     | st.dictionaries(
-        st.sampled_from(
-            [
-                "ip",
-                "device_id",
-                "server_id",
-                "service_id",
-                "pid",
-                "rtmp",
-                "spbhid",
-                "stream_url",
-                "full_url",
-                "ufrag",
-                "server",
-                "ice_pwd",
-                "action",
-            ]
-        ),
+        st.sampled_from(FIELDS),
         st.sampled_from(["play", "192.0.2.1", "\ud800", "", "x" * 5_000, 1, None, ["1935"], [1], {}]),
     ).map(json.dumps)
 )
@@ -66,7 +51,7 @@ rubbish = (
 
 def recorded(start: str) -> list[tuple[str, str]]:
     """Rest of the key, and value, of the recorded keys that start so."""
-    found = [(key[len(start) :], entry["value"]) for key, entry in RECORDED.items() if key.startswith(start)]
+    found = [(key[len(start) :], entry.value) for key, entry in RECORDED.items() if key.startswith(start)]
     assert found
     return found
 
@@ -113,7 +98,7 @@ def test_origins_that_the_go_proxy_registered_are_those_of_the_heartbeats() -> N
 @pytest.mark.parametrize("name", ["heartbeat_full", "heartbeat_min"])
 def test_an_origin_is_written_as_the_go_proxy_writes_it(name: str) -> None:
     origin = heartbeat(name)
-    theirs = RECORDED[KEYS.server(origin.id)]["value"]
+    theirs = RECORDED[KEYS.server(origin.id)].value
     before_time, ours_before_time = theirs.rpartition('"update_at"')[0], encode_origin(origin, NOW)
     assert ours_before_time == f'{before_time}"update_at":"2026-11-23T10:18:18.508669Z"}}'
 
@@ -134,12 +119,12 @@ def test_hls_records_that_the_go_proxy_wrote_are_read_and_written_alike() -> Non
 
 
 def test_an_hls_record_of_plain_names_is_the_go_proxys_to_the_letter() -> None:
-    assert encode_hls(HLS) == RECORDED[KEYS.spbhid(HLS.spbhid)]["value"]
+    assert encode_hls(HLS) == RECORDED[KEYS.spbhid(HLS.spbhid)].value
 
 
 def test_the_go_proxys_webrtc_record_is_written_to_the_letter() -> None:
-    assert encode_go_rtc(WEBRTC) == RECORDED[KEYS.ufrag(WEBRTC.ufrag)]["value"]
-    assert encode_go_rtc(WEBRTC) == RECORDED[KEYS.rtc(WEBRTC.key)]["value"]
+    assert encode_go_rtc(WEBRTC) == RECORDED[KEYS.ufrag(WEBRTC.ufrag)].value
+    assert encode_go_rtc(WEBRTC) == RECORDED[KEYS.rtc(WEBRTC.key)].value
 
 
 def test_a_stream_name_that_is_not_utf_8_is_written_as_the_bytes_that_it_is() -> None:
