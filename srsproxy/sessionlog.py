@@ -41,14 +41,14 @@ class SessionLog:
     ) -> None:
         """End the record, and say so in the log: once, in one line.
 
-        :param level: for the error of a session that has named a stream; others are of less interest.
+        :param level: for the error; of a session that has not named a stream it is told at level ``info`` at the most.
         """
         self._stats.end(session, outcome)
         log = ContextLogger(self._source, session.context)
         if error is not None:
             failure = error if isinstance(error, Failure) else Failure(error)
             doing = f"{session.doing} from {session.peer}: {outcome.value}"
-            log_failure(log, doing, failure, LogLevel.info if session.key is None else level)
+            log_failure(log, doing, failure, level if session.key is not None else min(level, LogLevel.info))
             return
         told = "{doing} from {peer}: {outcome} after {seconds:.1f} s, {received} bytes in, {sent} bytes out"
         if session.received_drops or session.sent_drops:

@@ -22,6 +22,9 @@ class Stray(Enum):
     MALFORMED = "malformed"
     """It is not what its first byte says."""
 
+    UNEXPECTED = "unexpected"
+    """It is nothing that a client says to a proxy."""
+
     UNKNOWN_SESSION = "unknown-session"
     """No session has the name that it gives."""
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from twisted.logger import Logger
+
 from srsproxy.balancer.model import Endpoint, Origin, Surface
-from srsproxy.errors import NoOrigin, OriginRejected, OriginUnreachable, describe
+from srsproxy.errors import NoOrigin, OriginRejected, OriginUnreachable, describe, in_background
 from srsproxy.interfaces import ILoadBalancer
 
 T = TypeVar("T")
+
+_log = Logger()
 
 Attempt = Callable[[Origin, Endpoint], Awaitable[T]]
 
@@ -52,9 +56,9 @@ async def reach_origin(
             continue
         except OriginRejected:
             # It was reached; what it made of the client says nothing about its health.
-            await balancer.report_success(origin)
+            in_background(_log, "report that an origin works", balancer.report_success(origin))
             raise
-        await balancer.report_success(origin)
+        in_background(_log, "report that an origin works", balancer.report_success(origin))
         return result
 
 

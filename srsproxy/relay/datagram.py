@@ -89,6 +89,9 @@ class DatagramReceiver(Protocol):
     def origin_datagram(self, data: memoryview, flow: Flow) -> None:
         """An origin's datagram that is to be inspected."""
 
+    def origin_refused(self, flow: Flow) -> None:
+        """The network has told, while nothing was sent, that the origin's address takes nothing."""
+
 
 class DatagramRelay(PrivateEpoll):
     """Relays datagrams between clients and origins, see the module's text. What it shows is for its flows, save

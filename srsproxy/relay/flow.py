@@ -195,6 +195,7 @@ class Flow:
             except OSError:
                 # An ICMP error; it has been told now, so that it does not keep the socket ready.
                 self.refusals += 1
+                relay.receiver.origin_refused(self)
                 return
             if size and octets[0] in inspected and (size == 1 or octets[1] in inspected[octets[0]]):
                 relay.receiver.origin_datagram(relay.view[:size], self)

@@ -7,9 +7,9 @@ from typing import Final
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from srsproxy.errors import OriginUnreachable, PeerError
+from srsproxy.errors import DeadlineExceeded, OriginUnreachable, PeerError
 from srsproxy.relay.flow import Flow
-from srsproxy.srt.handshake import Handshake
+from srsproxy.srt.handshake import Handshake, RejectionReason
 from srsproxy.srt.negotiation import OriginHandshake
 
 _REPEAT: Final = 0.1
@@ -31,13 +31,16 @@ class Attempt:
         self._name = name
         self._seconds = seconds
         self._answered: Deferred[Handshake] = Deferred(lambda _: self._stop())
+        self._backlog: Handshake | None = None
         self._deadline = 0.0
         self._repeating: IDelayedCall | None = None
 
     def run(self) -> Deferred[Handshake]:
         """Begin; to be called once. Fires with the origin's answer to the conclusion, which may be a rejection.
 
-        :raises OriginUnreachable: it does not answer, or nobody listens there.
+        :raises OriginUnreachable: it does not answer the induction, or nobody listens there.
+        :raises DeadlineExceeded: it has answered the induction, and not the conclusion. That says more about the
+            conclusion than about the origin, and the origin may have taken the caller: so it must not go to another.
         """
         self._await_answer()
         return self._answered
@@ -49,12 +52,18 @@ class Attempt:
             answer = self._handshake.receive(data)
         except PeerError:
             return  # Another one may be better.
-        if answer is not None:
-            self._stop()
-            if not self._answered.called:
-                self._answered.callback(answer)
-        elif self._handshake.cookie != known:
-            self._await_answer()
+        if answer is None:
+            if self._handshake.cookie != known:
+                self._await_answer()
+        elif answer.is_rejection and answer.rejection_reason == RejectionReason.BACKLOG:
+            # Too many at once: SRS says so of what it takes some milliseconds later.
+            self._backlog = answer
+        else:
+            self._finish(answer)
+
+    def refused(self) -> None:
+        """The origin's machine has said that nobody listens there."""
+        self._fail("connection refused")
 
     def _await_answer(self) -> None:
         self._deadline = self._clock.seconds() + self._seconds
@@ -63,16 +72,26 @@ class Attempt:
     def _request(self) -> None:
         self._stop()
         if self._flow.refusals:
-            self._fail("connection refused")
-        elif self._clock.seconds() >= self._deadline:
-            what = "induction" if self._handshake.cookie is None else "conclusion"
-            self._fail(f"no answer to the {what} within {self._seconds:g} s")
-        else:
+            self.refused()
+        elif self._clock.seconds() < self._deadline:
             self._flow.send(self._handshake.request)
             self._repeating = self._clock.callLater(_REPEAT, self._request)
+        elif self._backlog is not None:
+            self._finish(self._backlog)
+        else:
+            what = "induction" if self._handshake.cookie is None else "conclusion"
+            self._fail(f"no answer to the {what} within {self._seconds:g} s")
+
+    def _finish(self, answer: Handshake) -> None:
+        self._stop()
+        if not self._answered.called:
+            self._answered.callback(answer)
 
     def _fail(self, why: str) -> None:
-        self._answered.errback(OriginUnreachable(f"connect origin {self._name}: {why}"))
+        self._stop()
+        kind = OriginUnreachable if self._handshake.cookie is None else DeadlineExceeded
+        if not self._answered.called:
+            self._answered.errback(kind(f"connect origin {self._name}: {why}"))
 
     def _stop(self) -> None:
         if self._repeating is not None and self._repeating.active():

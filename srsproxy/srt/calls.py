@@ -10,24 +10,24 @@ from typing import Final
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from srsproxy.address import plain_address
-from srsproxy.balancer.expiry import ExpiringTable
 from srsproxy.balancer.model import Endpoint, Origin, Surface
 from srsproxy.balancer.routing import reach_origin
 from srsproxy.dial import resolve, unreachable
 from srsproxy.errors import (
+    LimitExceeded,
     OriginRejected,
     OriginUnreachable,
     PeerError,
-    SrsProxyError,
+    Refused,
     describe,
     log_failure,
     outcome_of,
 )
-from srsproxy.limits import Admission
+from srsproxy.limits import Admission, Rate
 from srsproxy.log import ContextLogger, new_context_id
 from srsproxy.outcome import Outcome
 from srsproxy.relay.datagram import DatagramRelay
@@ -46,23 +46,22 @@ from srsproxy.srt.handshake import (
 )
 from srsproxy.srt.negotiation import OriginHandshake
 from srsproxy.srt.packet import shutdown
-from srsproxy.srt.sessions import CallerId, Sessions, Taken
+from srsproxy.srt.session import CallerId, Taken
+from srsproxy.srt.sessions import Sessions
 from srsproxy.srt.shared import SOURCE, Shared, send
 from srsproxy.srt.streamid import BadMode, StreamTarget, read_stream_id
 from srsproxy.stats import Session
 
-_REJECTED_FOR: Final = 5.0
-"""Seconds in which a rejected caller that repeats its conclusion gets the same rejection: callers give up after 3 s."""
-
-_MAX_REJECTED: Final = 10_000
-"""Callers that are remembered for that; each costs half a kilobyte."""
+_LINES_PER_SECOND: Final = 10
+_LINES_AT_ONCE: Final = 100
+"""Rejections that are warnings in the log. Some programs call again and again as fast as they can."""
 
 _REASONS: Final = {
     Outcome.BAD_REQUEST: RejectionReason.BAD_REQUEST,
     Outcome.REFUSED: RejectionReason.OVERLOAD,
     Outcome.NO_ORIGIN: RejectionReason.DOWN,
     Outcome.ORIGIN_UNREACHABLE: RejectionReason.DOWN,
-    Outcome.SHUTDOWN: RejectionReason.DOWN,
+    Outcome.TIMEOUT: RejectionReason.DOWN,
 }
 """What a caller is told of how it ended. Of a bug of ours it is told that the server has failed."""
 
@@ -80,22 +79,21 @@ class _Unacceptable(PeerError):
         self.reason = reason
 
 
-class _ShuttingDown(SrsProxyError):
+class _ShuttingDown(Refused):
     """The proxy is to end."""
-
-    outcome = Outcome.SHUTDOWN
 
 
 class _Call:
     """A caller that waits for an answer to its conclusion.
 
     :ivar record: its record in the statistics.
-    :ivar flow: to the origin that was asked last.
+    :ivar asked: the origin that was asked last, unless it has said anything.
+    :ivar flow: to that origin.
     :ivar answer: by which the origin has rejected it; ``None`` if none has.
     :ivar taking: what leads to an answer.
     """
 
-    __slots__ = ("admission", "answer", "caller_id", "conclusion", "flow", "record", "taking", "transmit")
+    __slots__ = ("admission", "answer", "asked", "caller_id", "conclusion", "flow", "record", "taking", "transmit")
 
     def __init__(
         self, conclusion: Handshake, caller_id: CallerId, transmit: Transmit, record: Session, admission: Admission
@@ -105,6 +103,7 @@ class _Call:
         self.transmit = transmit
         self.record = record
         self.admission = admission
+        self.asked: Origin | None = None
         self.flow: Flow | None = None
         self.answer: bytes | None = None
         self.taking: Deferred[None] | None = None
@@ -127,7 +126,7 @@ class Calls:
         self._relay = relay
         self._sessions = sessions
         self._waiting: dict[CallerId, _Call] = {}
-        self._rejected = ExpiringTable[CallerId, bytes](_REJECTED_FOR, _MAX_REJECTED, lambda _: None)
+        self._lines = Rate("lines", _LINES_PER_SECOND, _LINES_AT_ONCE, self._clock.seconds())
 
     def concluded(self, conclusion: Handshake, address: Address, transmit: Transmit) -> None:
         """A caller has sent its conclusion, with a cookie that it has got from a proxy.
@@ -139,10 +138,9 @@ class Calls:
         if session is not None:
             session.concluded()
             return
-        self._rejected.expire(self._clock.seconds())
-        answer = self._rejected.get(caller_id)
-        if answer is not None:
-            send(transmit, answer, address)
+        verdict = self._sessions.verdict(caller_id)
+        if verdict is not None:
+            send(transmit, verdict, address)
         elif caller_id not in self._waiting:
             peer = plain_address(address[0])
             record = self._shared.log.open(SOURCE, new_context_id(), peer)
@@ -174,6 +172,8 @@ class Calls:
         try:
             taken = await Deferred.fromCoroutine(self._reach(call, call.record.key)).addTimeout(seconds, self._clock)
         except DeferredTimeout:
+            if call.asked is not None:
+                await self._shared.balancer.report_failure(call.asked)
             raise OriginUnreachable(f"no origin has answered within {seconds:g} s") from None
         call.record.origin = taken.origin.id
         if taken.answer.is_rejection:
@@ -196,7 +196,8 @@ class Calls:
         address, _, _ = call.caller_id
 
         async def attempt(origin: Origin, endpoint: Endpoint) -> Taken:
-            host = await resolve(self._clock, endpoint, settings.origin_connect_timeout)
+            call.asked = origin
+            host = await resolve(self._clock, endpoint, settings.srt_origin_timeout)
             try:
                 flow = self._relay.open_flow(host, endpoint.port)
             except OSError as error:
@@ -206,10 +207,15 @@ class Calls:
             attempted = Attempt(self._clock, flow, handshake, str(endpoint), settings.srt_origin_timeout)
             flow.owner = attempted
             try:
-                return Taken(origin, flow, handshake, await attempted.run())
+                answer = await attempted.run()
             except BaseException:
                 flow.close(forgotten=True)
                 raise
+            finally:
+                if handshake.cookie is not None:
+                    call.asked = None
+            self._shared.encryption = handshake.encryption
+            return Taken(origin, flow, handshake, answer)
 
         return await reach_origin(self._shared.balancer, key, Surface.SRT, attempt, call.failed)
 
@@ -222,10 +228,19 @@ class Calls:
         address, _, _ = call.caller_id
         answer = call.answer or rejection(call.conclusion, _reason(failure))
         del self._waiting[call.caller_id]
-        self._rejected.store(call.caller_id, answer, self._clock.seconds())
+        self._sessions.decide(call.caller_id, answer)
         send(call.transmit, answer, address)
         call.admission.leave()
-        self._shared.log.close(call.record, outcome_of(failure), failure)
+        self._shared.log.close(call.record, outcome_of(failure), failure, self._level())
+
+    def _level(self) -> LogLevel:
+        """How important it is that one more caller was rejected."""
+        level: LogLevel = LogLevel.warn
+        try:
+            self._lines.spend(self._clock.seconds())
+        except LimitExceeded:
+            level = LogLevel.debug
+        return level
 
 
 def _read(conclusion: Handshake, vhosts: frozenset[str]) -> StreamTarget:
@@ -233,16 +248,15 @@ def _read(conclusion: Handshake, vhosts: frozenset[str]) -> StreamTarget:
 
     :raises PeerError: none, or its handshake is unacceptable.
     """
-    if conclusion.version == LEGACY_VERSION:
-        if conclusion.extension != DATAGRAM:
-            raise _Unacceptable("the handshake is not SRT's", RejectionReason.ROGUE)
-        return read_stream_id(None, vhosts)
-    if conclusion.version != VERSION:
+    if conclusion.version not in (LEGACY_VERSION, VERSION):
         raise _Unacceptable(f"the handshake has version {conclusion.version}", RejectionReason.VERSION)
+    if conclusion.version == LEGACY_VERSION and conclusion.extension != DATAGRAM:
+        raise _Unacceptable("the handshake is not SRT's", RejectionReason.ROGUE)
     try:
-        named = stream_id(conclusion.parse_extensions())
+        conclusion.check_parameters()
+        named = stream_id(conclusion.parse_extensions()) if conclusion.version == VERSION else None
     except PeerError as error:
-        raise _Unacceptable("the extensions of the handshake", RejectionReason.ROGUE) from error
+        raise _Unacceptable("the handshake cannot be used", RejectionReason.ROGUE) from error
     return read_stream_id(named, vhosts)
 
 
@@ -253,6 +267,8 @@ def _reason(failure: Failure) -> RejectionReason:
         return error.reason
     if isinstance(error, BadMode):
         return RejectionReason.BAD_MODE
+    if isinstance(error, _ShuttingDown):
+        return RejectionReason.DOWN
     return _REASONS.get(outcome_of(failure), RejectionReason.ISE)
 
 

@@ -13,7 +13,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Final, Self
 
 from srsproxy.errors import LimitExceeded, PeerError
-from srsproxy.srt.packet import CONTROL_BIT, ControlType, is_control
+from srsproxy.srt.packet import CONTROL_BIT, MAX_SEQUENCE, ControlType, is_control
 
 HANDSHAKE_SIZE: Final = 64
 """Bytes of a handshake without extensions, header included."""
@@ -43,6 +43,16 @@ version 4, of the conclusion too."""
 
 _CONFIG: Final = 0x4
 """Extension Field: there may be a stream id (section 3.2.1, table 3)."""
+
+MIN_MTU: Final = 44 + 188
+"""Bytes of an IPv4 packet with one TS packet in it (headers of IP, UDP and SRT: 20, 8 and 16). libsrt makes its buffers
+as large as a caller says: of 90 bytes and less it writes behind their end, and SRS dies."""
+
+MAX_MTU: Final = 1 << 16
+"""Bytes: what fits into an IP packet, rounded up."""
+
+MAX_FLOW_WINDOW: Final = 1 << 18
+"""Packets: 345 MB under way. libsrt's default is 25,600, and for each packet it takes some bytes at once."""
 
 _FIRST_REJECTION: Final = 1000
 """The Handshake Type of the rejection reason 0 (section 4.3, table 7)."""
@@ -244,6 +254,17 @@ class Handshake:
         """Why, in a rejection: one of :class:`RejectionReason`, or one of the origin's own."""
         return self.type - _FIRST_REJECTION
 
+    def check_parameters(self) -> None:
+        """
+        :raises PeerError: a field is such that libsrt refuses it, is silent, or comes to harm.
+        """
+        if self.initial_sequence_number > MAX_SEQUENCE:
+            raise PeerError(f"the initial sequence number {self.initial_sequence_number} has more than 31 bits")
+        if not MIN_MTU <= self.mtu <= MAX_MTU:
+            raise PeerError(f"the maximum transmission unit has {self.mtu} bytes, not {MIN_MTU} to {MAX_MTU}")
+        if not 0 < self.flow_window <= MAX_FLOW_WINDOW:
+            raise PeerError(f"the flow window has {self.flow_window} packets, not 1 to {MAX_FLOW_WINDOW}")
+
     def parse_extensions(self) -> tuple[Extension, ...]:
         """The extensions, in their order; unknown ones too.
 
@@ -307,17 +328,18 @@ def encode_peer_ip(host: str) -> bytes:
     return _reverse_words(address.packed.ljust(16, b"\0"))
 
 
-def induction_answer(request: Handshake, cookie: int, peer_ip: bytes) -> bytes:
+def induction_answer(request: Handshake, cookie: int, peer_ip: bytes, encryption: int) -> bytes:
     """A listener's answer to a caller's induction (section 4.3.1.1). It never is longer than the request.
 
     :param cookie: what the conclusion of the caller has to repeat.
     :param peer_ip: the caller's address, from :func:`encode_peer_ip`.
+    :param encryption: Encryption Field: what a caller takes whose key may have any length.
     """
     return bytes(
         replace(
             request,
             version=VERSION,
-            encryption=0,
+            encryption=encryption,
             extension=SRT_MAGIC,
             cookie=cookie,
             peer_ip=peer_ip,

@@ -1,4 +1,4 @@
-"""What comes to the proxy's port, and from origins, beyond media: handshakes and farewells.
+"""What comes to the proxy's port, and from origins, beyond media: handshakes, farewells, and what could harm an origin.
 
 Media is relayed without a look: what a caller sends goes to the origin that its address and the destination socket id
 belong to. An induction is answered at once, and forgotten; only a caller that has got the answer, and so is where it
@@ -18,8 +18,9 @@ from srsproxy.relay.udpsockets import Address
 from srsproxy.srt.attempt import Attempt
 from srsproxy.srt.calls import Calls
 from srsproxy.srt.handshake import Handshake, HandshakeType, encode_peer_ip, induction_answer
-from srsproxy.srt.packet import ControlType, destination_socket_id, is_control
-from srsproxy.srt.sessions import Sessions, SrtSession
+from srsproxy.srt.packet import ControlType, destination_socket_id, is_control, is_usable_dropreq
+from srsproxy.srt.session import SrtSession
+from srsproxy.srt.sessions import Sessions
 from srsproxy.srt.shared import SOURCE, Shared, send
 from srsproxy.stats import Stray
 from srsproxy.values import BindAddress
@@ -28,7 +29,7 @@ _CONTROL: Final = 0x80
 """First byte of control packets, whose second byte is the type (draft-sharabayko-srt, section 3.2). Those of
 user-defined types begin otherwise; the origin knows what to do with them."""
 
-_INSPECTED: Final = {_CONTROL: frozenset({ControlType.HANDSHAKE, ControlType.SHUTDOWN})}
+_INSPECTED: Final = {_CONTROL: frozenset({ControlType.HANDSHAKE, ControlType.SHUTDOWN, ControlType.DROPREQ})}
 
 _DESTINATION: Final = 12
 """Where in a packet its destination socket id is (draft-sharabayko-srt, section 3)."""
@@ -73,6 +74,8 @@ class Listener:
                 self._stray(Stray.UNKNOWN_ADDRESS)
         elif is_control(data, ControlType.SHUTDOWN):
             self._sessions.left(session)
+        elif is_control(data, ControlType.DROPREQ) and not is_usable_dropreq(data):
+            self._stray(Stray.MALFORMED)
         else:
             self._sessions.shown(session, data)
 
@@ -83,11 +86,14 @@ class Listener:
             self._stray(Stray.MALFORMED)
             return
         cookies, now = self._shared.cookies, self._clock.seconds()
-        if handshake.type == HandshakeType.INDUCTION:
-            answer = induction_answer(handshake, cookies.make(address, now), encode_peer_ip(address[0]))
+        if handshake.destination:
+            self._stray(Stray.UNEXPECTED)  # No listener answers it.
+        elif handshake.type == HandshakeType.INDUCTION:
+            cookie = cookies.make(address, now)
+            answer = induction_answer(handshake, cookie, encode_peer_ip(address[0]), self._shared.encryption)
             send(self._relay.entrance, answer, address)
         elif handshake.type != HandshakeType.CONCLUSION:
-            self._stray(Stray.UNKNOWN_SESSION)  # A rendezvous, or an answer to what was not asked.
+            self._stray(Stray.UNEXPECTED)  # A rendezvous, or an answer to what was not asked.
         elif not cookies.is_valid(handshake.cookie, address, now):
             self._stray(Stray.BAD_COOKIE)
         else:
@@ -105,4 +111,15 @@ class Listener:
             if isinstance(owner, Attempt | SrtSession):
                 owner.answered(data)
         elif isinstance(owner, SrtSession) and destination_socket_id(data) == owner.caller_socket_id:
-            self._sessions.dismissed(owner)
+            if is_control(data, ControlType.SHUTDOWN):
+                self._sessions.dismissed(owner)
+            else:
+                flow.send_to(owner.path, data)
+
+    def origin_refused(self, flow: Flow) -> None:
+        """An origin's machine has said that nobody listens there."""
+        owner = flow.owner
+        if isinstance(owner, Attempt):
+            owner.refused()
+        elif isinstance(owner, SrtSession):
+            self._sessions.refused(owner)

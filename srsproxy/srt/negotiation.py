@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from srsproxy.srt.handshake import Handshake, HandshakeType, induction_of
+from srsproxy.srt.handshake import Handshake, HandshakeType, RejectionReason, induction_of, rejection
 
 
 class OriginHandshake:
     """One such handshake.
 
     :ivar cookie: the origin's, once it has answered the induction.
+    :ivar encryption: Encryption Field of that answer: 0 if the origin does not care for the length of keys.
     """
 
     def __init__(self, conclusion: Handshake, peer_ip: bytes) -> None:
@@ -27,6 +28,7 @@ class OriginHandshake:
         self._conclusion = conclusion
         self._peer_ip = peer_ip
         self.cookie: int | None = None
+        self.encryption = 0
 
     @property
     def request(self) -> bytes:
@@ -47,6 +49,7 @@ class OriginHandshake:
             return None  # It is for whoever has had this port before.
         if answer.type == HandshakeType.INDUCTION and self.cookie is None:
             self.cookie = answer.cookie
+            self.encryption = answer.encryption
         elif answer.is_rejection or (answer.type == HandshakeType.CONCLUSION and self.cookie is not None):
             return answer
         return None
@@ -54,3 +57,7 @@ class OriginHandshake:
     def answer_to_caller(self, answer: Handshake) -> bytes:
         """The origin's answer as the caller must get it."""
         return bytes(replace(answer, cookie=self._conclusion.cookie, peer_ip=self._peer_ip))
+
+    def rejection(self, reason: RejectionReason) -> bytes:
+        """What the caller is to get if it repeats its conclusion when it is of no use any more."""
+        return rejection(self._conclusion, reason)

@@ -19,6 +19,10 @@ MAX_SEQUENCE: Final = 0x7FFFFFFF
 CONTROL_BIT: Final = 0x8000
 """The bit of the first two bytes by which a control packet differs from a data packet."""
 
+_MAX_DROPPED: Final = 1 << 16
+"""Packets that a DROPREQ may tell of: more than a sender keeps for seconds. SRS goes through them one by one, and its
+whole SRT server stands still for seconds if there are very many."""
+
 _HEADER: Final = Struct(">HHIII")
 _WORD: Final = Struct(">I")
 _TIMESTAMP_AT: Final = 8
@@ -69,6 +73,14 @@ def sequence_number(data: bytes | memoryview) -> int | None:
             return None
     number = int(_WORD.unpack_from(data, at)[0])
     return number if number <= MAX_SEQUENCE else None
+
+
+def is_usable_dropreq(data: bytes | memoryview) -> bool:
+    """Whether a message drop request (section 3.2.9) has its two sequence numbers, not too far apart."""
+    if len(data) != HEADER_SIZE + 2 * _WORD.size:
+        return False
+    first, last = (int(_WORD.unpack_from(data, at)[0]) for at in (HEADER_SIZE, HEADER_SIZE + _WORD.size))
+    return max(first, last) <= MAX_SEQUENCE and (last - first) % (MAX_SEQUENCE + 1) < _MAX_DROPPED
 
 
 def control_packet(type: ControlType, destination: int, timestamp: int = 0, info: int = 0, cif: bytes = b"") -> bytes:

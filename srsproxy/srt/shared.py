@@ -21,7 +21,10 @@ SOURCE = "srt"
 
 @dataclass(slots=True)
 class Shared:
-    """The means of all sessions, and what is made from the settings for all."""
+    """The means of all sessions, and what is made from the settings for all.
+
+    :ivar encryption: Encryption Field that an origin has told last.
+    """
 
     reactor: Any
     settings: Settings
@@ -29,6 +32,7 @@ class Shared:
     stats: Stats
     limits: ConnectionLimits
     cookies: Cookies
+    encryption: int = 0
     log: SessionLog = field(init=False)
 
     def __post_init__(self) -> None:

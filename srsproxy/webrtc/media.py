@@ -181,6 +181,9 @@ class Media:
             if len(data) >= _MIN_ALERT:
                 self._sessions.goodbye(carrier.session)
 
+    def origin_refused(self, flow: Flow) -> None:
+        """See the next look at the session."""
+
 
 class _UdpCarrier:
     """The flow of one session, and the paths of its client (Carrier)."""

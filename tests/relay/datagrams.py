@@ -95,6 +95,7 @@ class Recorder:
     def __init__(self) -> None:
         self.from_clients: list[tuple[bytes, Address, Path | None]] = []
         self.from_origins: list[tuple[bytes, Flow]] = []
+        self.refused: list[Flow] = []
         self.on_client: Callable[[memoryview, Address, Path | None], None] = lambda data, address, path: None
         self.on_origin: Callable[[memoryview, Flow], None] = lambda data, flow: None
 
@@ -105,6 +106,9 @@ class Recorder:
     def origin_datagram(self, data: memoryview, flow: Flow) -> None:
         self.from_origins.append((bytes(data), flow))
         self.on_origin(data, flow)
+
+    def origin_refused(self, flow: Flow) -> None:
+        self.refused.append(flow)
 
 
 class Datagrams:
