@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.protocol import connectionDone
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 from txredisapi import (  # type: ignore[import-untyped]  # it has no annotations
     BaseRedisProtocol,
@@ -65,7 +66,7 @@ class Connection(BaseRedisProtocol):  # type: ignore[misc]  # see above
         :raises CommandRefused: an error is the reply.
         """
         if self.lost is not None:
-            raise again(self.lost)
+            raise StoreLost(str(self.lost)) from self.lost.__cause__
         try:
             reply = self.execute_command(*words)
             self._sent.append(self._clock.seconds())
@@ -81,13 +82,21 @@ class Connection(BaseRedisProtocol):  # type: ignore[misc]  # see above
         except InvalidData as error:
             raise CommandRefused("not sent") from error
         except RedisError as error:
-            raise again(self.lost or StoreLost(str(error))) from None
+            # A new one for each that waits: one that is raised again and again keeps all the frames that it has seen.
+            lost = self.lost or error
+            raise StoreLost(str(lost)) from lost.__cause__
 
     def give_up(self, why: str) -> None:
         """Close at once. All that waits for replies is told why."""
         if self.lost is None:
             self.transport.abortConnection()
             self._lose(StoreLost(why))
+
+    async def close(self) -> None:
+        """The same, and wait until it is closed."""
+        self.give_up("closed")
+        if self.connected:
+            await self.whenDisconnected()
 
     def _lose(self, error: StoreLost) -> None:
         self.lost = error
@@ -153,8 +162,16 @@ class Connection(BaseRedisProtocol):  # type: ignore[misc]  # see above
         super().connectionLost(reason)
 
 
-def again(error: StoreLost) -> StoreLost:
-    """The same for one more that waits: an error that is raised often would keep all the frames that it has seen."""
-    copy = StoreLost(str(error))
-    copy.__cause__ = error.__cause__
-    return copy
+async def connect(endpoint: IStreamClientEndpoint, clock: IReactorTime, seconds: float) -> Connection:
+    """Make a connection, with so many seconds for each reply.
+
+    :raises StoreLost: it cannot be made.
+    """
+    connection = Connection(clock, seconds)
+    factory = Factory.forProtocol(lambda: connection)
+    factory.noisy = False  # it would log each attempt
+    try:
+        await endpoint.connect(factory)
+    except (ConnectError, ConnectingCancelledError, DNSLookupError, OSError) as error:
+        raise StoreLost("connect") from error
+    return connection

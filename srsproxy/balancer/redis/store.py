@@ -20,9 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -97,7 +95,8 @@ class Store:
         self._timeout = timeout
         self._endpoints = Endpoints(reactor, place, timeout)
         self._delay = backoffPolicy(_FIRST_DELAY, _MAX_DELAY, jitter=lambda: random.uniform(0.0, _JITTER))
-        self._connections: tuple[Connection, ...] = ()
+        self._open: list[Connection] = []  # of all kinds
+        self._connections: list[Connection] = []  # those to send commands on: all are fine, or there is none
         self._turns = itertools.count()
         self._fallen: Deferred[None] = Deferred()
         self._keeping_on = True
@@ -119,6 +118,7 @@ class Store:
         self._keeping.cancel()
         with suppress(CancelledError):
             await self._keeping
+        await self._end()
 
     async def run(self, script: Script, keys: Iterable[str], args: Iterable[str | int]) -> Reply:
         """Run a script within Redis. Errors are those of :meth:`command`."""
@@ -168,50 +168,51 @@ class Store:
         :raises StoreError: it did not work, or works no more.
         :raises ConfigError: Redis will not have us.
         """
-        connections: list[Connection] = []
         try:
             endpoint = await self._find_master() if self._place.sentinels else self._endpoints.direct()
-            for _ in range(CONNECTIONS):
-                connection = await self._open(endpoint)
-                connections.append(connection)
-                await self._log_in(connection)
+            connections = [await self._log_in(endpoint) for _ in range(CONNECTIONS)]
             self._fallen = Deferred()
             for connection in connections:
                 connection.on_lost = self._fall
                 if connection.lost is not None:
                     raise connection.lost
-            self._connections = tuple(connections)
+            self._connections = connections
             self._tell_up()
             await self._fallen
         finally:
-            self._connections = ()
-            for connection in connections:
-                await _end(connection)
+            await self._end()
+
+    async def _end(self) -> None:
+        """Close all that is open, and wait until it is closed."""
+        self._connections = []
+        for connection in self._open:
+            connection.give_up("closed")
+        while self._open:
+            await self._open[-1].close()
+            self._open.pop()  # not before, because who waits may be cancelled
 
     def _fall(self, error: StoreLost) -> None:
         """A connection is lost, and so are all."""
-        self._connections = ()
+        connections, self._connections = self._connections, []
+        for connection in connections:
+            connection.give_up(str(error))
         if not self._fallen.called:
             self._fallen.errback(error)
 
-    async def _open(self, endpoint: IStreamClientEndpoint) -> Connection:
-        from srsproxy.balancer.redis.connection import Connection
+    async def _connect(self, endpoint: IStreamClientEndpoint) -> Connection:
+        from srsproxy.balancer.redis.connection import connect
 
-        connection = Connection(self._reactor, self._timeout)
-        factory = Factory.forProtocol(lambda: connection)
-        factory.noisy = False  # it would tell each attempt
-        try:
-            await endpoint.connect(factory)
-        except (ConnectError, ConnectingCancelledError, DNSLookupError, OSError) as error:
-            raise StoreLost("connect") from error
+        connection = await connect(endpoint, self._reactor, self._timeout)
+        self._open.append(connection)
         return connection
 
-    async def _log_in(self, connection: Connection) -> None:
-        """Make sure that what comes out of a connection is what the settings say.
+    async def _log_in(self, endpoint: IStreamClientEndpoint) -> Connection:
+        """Connect, and make sure that what comes out of it is what the settings say.
 
         :raises StoreError: Redis does not work, or is not the master.
         :raises ConfigError: it will not have us.
         """
+        connection = await self._connect(endpoint)
         place = self._place
         setting = "PROXY_REDIS_USERNAME, PROXY_REDIS_PASSWORD" if place.username else "PROXY_REDIS_PASSWORD"
         if place.username:
@@ -228,6 +229,7 @@ class Store:
                     pass
                 case _:
                     raise StoreLost("it is not the master")
+        return connection
 
     async def _insist(
         self, connection: Connection, words: tuple[str | int, ...], forever: re.Pattern[str], setting: str
@@ -254,11 +256,11 @@ class Store:
         raise StoreLost("; ".join(answers))
 
     async def _ask_sentinel(self, host: str, port: int) -> IStreamClientEndpoint:
-        connection = await self._open(self._endpoints.at(host, port))
+        connection = await self._connect(self._endpoints.at(host, port))
         try:
             reply = await connection.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._place.master)
         finally:
-            await _end(connection)
+            connection.give_up("closed")
         match reply:
             case [str(master), str(master_port)] if _PORT.fullmatch(master_port) and int(master_port) <= _LAST_PORT:
                 return self._endpoints.at(master, int(master_port))
@@ -281,10 +283,3 @@ class Store:
             self._told_refused = True
             with _TELLING:
                 self._on_refused(error)
-
-
-async def _end(connection: Connection) -> None:
-    """Close it, and wait until that is done."""
-    connection.give_up("closed")
-    if connection.connected:
-        await connection.whenDisconnected()
