@@ -123,7 +123,7 @@ local record, all = KEYS[1], KEYS[2]
 
 -- Whether Redis knows of a later heartbeat than the one that is restored.
 local function is_newer(name)
-    if not restoring then return false end
+    if not restoring or not decoded(get(name)) then return false end
     local left = redis.call('PTTL', name)
     return left == -1 or left >= tonumber(lifetime)
 end

@@ -123,6 +123,19 @@ def test_what_is_of_another_type_counts_as_no_record(redis: Client) -> None:
     assert redis.run(load(FIRST.spbhid)) == encode_hls(FIRST)
 
 
+@pytest.mark.parametrize("field", ["spbhid", "stream_url", "full_url"])
+@pytest.mark.parametrize("value", ["", None, 1, [], "x" * (MAX_URL_LENGTH + 1)])
+def test_a_record_with_an_unusable_field_is_replaced(redis: Client, field: str, value: object) -> None:
+    redis.command("SET", KEYS.hls(STREAM), json.dumps(json.loads(encode_hls(FIRST)) | {field: value}))
+    assert redis.run(save(SECOND)) == encode_hls(SECOND)
+
+
+@pytest.mark.parametrize("spbhid", ["x" * (MAX_ID_LENGTH + 1), "a b", "\xe9", "a\0"])
+def test_a_record_with_an_unusable_id_is_replaced(redis: Client, spbhid: str) -> None:
+    redis.command("SET", KEYS.hls(STREAM), json.dumps(json.loads(encode_hls(FIRST)) | {"spbhid": spbhid}))
+    assert redis.run(save(SECOND)) == encode_hls(SECOND)
+
+
 fields = st.sampled_from(["", STREAM, "aaaaaaa", "a b", "\xe9", "x" * (MAX_ID_LENGTH + 1), "x" * (MAX_URL_LENGTH + 1)])
 changes = st.dictionaries(
     st.sampled_from(["spbhid", "stream_url", "full_url"]), fields | st.none() | st.integers() | st.lists(fields)
