@@ -16,6 +16,8 @@ from srsproxy.srt.listener import Listener
 from srsproxy.stats import Stray
 from tests.asynchronous import until
 from tests.http.proxied import ProxiedOrigins
+from tests.srt import wire
+from tests.srt.conversation import Conversation
 from tests.srt.peers import HOST, Connection, ScriptedCaller, ScriptedSrtOrigin
 from tests.srt.wire import Handshake
 from tests.webrtc.peers import Address
@@ -48,6 +50,12 @@ class Connected:
     caller: ScriptedCaller
     connection: Connection
     origin: ScriptedSrtOrigin
+
+    async def passed_on(self, sender: Conversation, receiver: Conversation) -> None:
+        """The sender's keepalive reaches the receiver."""
+        count = len(receiver.datagrams)
+        sender.send_control(wire.KEEPALIVE)
+        await until(sender.reactor, lambda: len(receiver.datagrams) > count, "the keepalive")
 
 
 class ProxiedSrt(ProxiedOrigins):
