@@ -185,8 +185,7 @@ def test_a_restart_that_a_go_proxy_registered_first_is_seen_at_the_next_heartbea
 def test_of_servers_whose_names_start_alike_none_is_a_restart_of_the_other(redis: Client) -> None:
     first = make_origin("a", service="b-c", pid="1")
     second = make_origin("a-b", service="c", pid="2")
-    redis.run(register(second))
-    redis.run(register(first))
+    assert [redis.run(register(origin)) for origin in (second, first)] == [1, 1]
     assert set(origins(redis)) == {first, second}
 
 
