@@ -252,7 +252,7 @@ async def test_how_far_the_caller_has_come_is_looked_at_again_and_again() -> Non
     async with ProxiedSrt(reactor, time=time) as proxied:
         sender = await begin(proxied, time)
         for _ in range(30):
-            sender.number += MAX_AHEAD // 4
+            sender.number += MAX_AHEAD // 8
             await sender.send()
             sender.joined.connection.send_control(wire.KEEPALIVE)
             time.pass_(1)
