@@ -22,6 +22,7 @@ from txredisapi import (  # type: ignore[import-untyped]  # it has no annotation
 )
 
 from srsproxy.balancer.redis.model import CommandRefused, Reply, StoreLost
+from srsproxy.transports import tune
 
 MAX_REPLY: Final = 8 << 20
 """Bytes of one reply. The largest are lists of origins, of less than 1 KiB each."""
@@ -115,6 +116,10 @@ class Connection(BaseRedisProtocol):  # type: ignore[misc]  # see above
             else:
                 self.give_up(f"no answer within {self._timeout:g} s")
 
+    def connectionMade(self) -> None:
+        tune(self.transport, self._timeout)
+        super().connectionMade()
+
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
         self._size += len(data)
         self._rest = data
@@ -132,13 +137,15 @@ class Connection(BaseRedisProtocol):  # type: ignore[misc]  # see above
         self.line_mode = 1
         self._rest = extra
 
-    def lineReceived(self, line: str) -> None:
+    def lineReceived(self, line: str) -> bool:
+        """Returns whether no more lines are wanted."""
         if _HEADER.match(line) is None:
             self.give_up("it does not speak the protocol of Redis")
         elif line.startswith("$") and int(line[1:]) > MAX_REPLY:
             self.give_up(f"a reply of more than {MAX_REPLY} bytes")
         else:
             super().lineReceived(line)
+        return self.lost is not None
 
     def lineLengthExceeded(self, line: bytes) -> None:
         self.give_up("it does not speak the protocol of Redis")

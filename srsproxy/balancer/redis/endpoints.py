@@ -29,10 +29,17 @@ class Endpoints:
         self._trust = _trust(place.ca) if place.tls else None
 
     def direct(self) -> IStreamClientEndpoint:
-        """Where Redis is without Sentinels."""
-        if self._place.socket:
-            return UNIXClientEndpoint(self._reactor, self._place.socket, self._timeout)
-        return self.at(self._place.host, self._place.port)
+        """Where Redis is if no Sentinel is asked.
+
+        :raises ConfigError: no host can have this name.
+        """
+        place = self._place
+        if place.socket:
+            return UNIXClientEndpoint(self._reactor, place.socket, self._timeout)
+        try:
+            return self.at(place.host, place.port)
+        except UnicodeError as error:
+            raise ConfigError(f"PROXY_REDIS_HOST={place.host}: expected a host name or an IP address") from error
 
     def at(self, host: str, port: int) -> IStreamClientEndpoint:
         """A host and port.

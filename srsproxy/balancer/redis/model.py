@@ -52,7 +52,7 @@ class Place:
     def __str__(self) -> str:
         """As people call it; without the password."""
         if self.sentinels:
-            return f"Redis {self.master} of {len(self.sentinels)} Sentinels"
+            return f"Redis {self.master} (by Sentinel)"
         return f"Redis at {self.socket or address(self.host, self.port)}"
 
 

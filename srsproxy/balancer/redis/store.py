@@ -19,7 +19,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.internet import backoffPolicy
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -64,6 +64,7 @@ _PORT: Final = re.compile("[0-9]{1,5}")
 _LAST_PORT: Final = 65_535
 
 _log = Logger()
+_KEEPING_UP: Final = _log.failureHandler("keeping the connections to Redis")
 _TELLING: Final = _log.failureHandler("telling how Redis is")
 
 
@@ -86,7 +87,7 @@ class Store:
             Trying goes on, as Redis may be told otherwise.
         :param timeout: seconds that Redis has for each reply, and for each connection.
         :param random: spreads attempts to connect.
-        :raises ConfigError: the certificates of the authorities cannot be read.
+        :raises ConfigError: the host cannot be, or the certificates of the authorities cannot be read.
         """
         self._reactor = reactor
         self._place = place
@@ -94,12 +95,14 @@ class Store:
         self._on_refused = on_refused
         self._timeout = timeout
         self._endpoints = Endpoints(reactor, place, timeout)
+        self._direct = None if place.sentinels else self._endpoints.direct()
         self._delay = backoffPolicy(_FIRST_DELAY, _MAX_DELAY, jitter=lambda: random.uniform(0.0, _JITTER))
         self._open: list[Connection] = []  # of all kinds
         self._connections: list[Connection] = []  # those to send commands on: all are fine, or there is none
         self._turns = itertools.count()
         self._fallen: Deferred[None] = Deferred()
         self._keeping_on = True
+        self._keeping: Deferred[None] = succeed(None)
         self._told_lost = False
         self._told_refused = False
 
@@ -113,8 +116,9 @@ class Store:
         self._keeping = Deferred.fromCoroutine(self._keep())
 
     async def close(self) -> None:
-        """End all connections, once. Commands that wait fail."""
+        """End all connections. Commands that wait fail."""
         self._keeping_on = False
+        self._give_up()
         self._keeping.cancel()
         with suppress(CancelledError):
             await self._keeping
@@ -152,12 +156,15 @@ class Store:
         attempt = 0
         while self._keeping_on:
             began = self._reactor.seconds()
-            try:
-                await self._be_up()
-            except ConfigError as error:
-                self._tell_refused(error)
-            except StoreError as error:
-                self._tell_lost(error)
+            with _KEEPING_UP:
+                try:
+                    await self._be_up()
+                except ConfigError as error:
+                    self._tell_refused(error)
+                except StoreError as error:
+                    self._tell_lost(error)
+                except CancelledError:
+                    return
             attempt = 1 if self._reactor.seconds() - began >= _STEADY else attempt + 1
             if self._keeping_on:
                 await deferLater(self._reactor, self._delay(attempt))
@@ -169,7 +176,7 @@ class Store:
         :raises ConfigError: Redis will not have us.
         """
         try:
-            endpoint = await self._find_master() if self._place.sentinels else self._endpoints.direct()
+            endpoint = self._direct or await self._find_master()
             connections = [await self._log_in(endpoint) for _ in range(CONNECTIONS)]
             self._fallen = Deferred()
             for connection in connections:
@@ -182,11 +189,14 @@ class Store:
         finally:
             await self._end()
 
-    async def _end(self) -> None:
-        """Close all that is open, and wait until it is closed."""
+    def _give_up(self) -> None:
         self._connections = []
         for connection in self._open:
             connection.give_up("closed")
+
+    async def _end(self) -> None:
+        """Close all that is open, and wait until it is closed."""
+        self._give_up()
         while self._open:
             await self._open[-1].close()
             self._open.pop()  # not before, because who waits may be cancelled

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any, Self
 
 import pytest
@@ -22,14 +23,18 @@ from zope.interface import implementer
 from srsproxy.balancer.redis.connection import MAX_REPLY
 from srsproxy.balancer.redis.model import CommandRefused, Place, StoreLost
 from srsproxy.balancer.redis.scripts import Script
-from srsproxy.balancer.redis.store import CONNECTIONS
+from srsproxy.balancer.redis.store import CONNECTIONS, Store
 from srsproxy.errors import ConfigError, describe
-from tests.asynchronous import in_reactor, until
+from tests.asynchronous import PATIENCE, in_reactor, until
 from tests.balancer.helpers import logging
 from tests.redis_server import HOST, RedisServer, RunningStore, Sentinel, sentinels
 
 SHORT = 0.2
 """Seconds of a deadline that a test lets pass."""
+
+FOREIGN = "it does not speak the protocol of Redis"
+
+TOO_LARGE = f"a reply of more than {MAX_REPLY} bytes"
 
 ECHO = Script("echo", "return {KEYS[1], ARGV[1]}")
 
@@ -274,6 +279,10 @@ class TestLogin:
             assert store.refusals == []
             assert "max number of clients" in logged.at(LogLevel.warn)[0]
 
+    def test_host_that_cannot_be(self) -> None:
+        with pytest.raises(ConfigError, match=r"^PROXY_REDIS_HOST=aaa"):
+            RunningStore(reactor, Place(host="a" * 64))
+
 
 class TestTls:
     @in_reactor
@@ -421,20 +430,21 @@ class TestLoss:
             await store.comes(2)
 
     @pytest.mark.parametrize(
-        "says",
+        ("says", "reason"),
         [
-            b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
-            b"\x00\xff\xfe\r\n",
-            b"+\xff\r\n",
-            b"x" * 100_000,
-            b"$x\r\n",
-            b"*-5\r\n",
-            b":\xd9\xa3\r\n",
-            b"$999999999\r\n",
-            b"*2\r\n$3\r\nabc\r\n" + b"$1000000\r\n" + b"x" * 1_000_000 + b"\r\n*1\r\n" * 2_000_000,
-            b":1\r\n",
-            b"*-1\r\n",
-            b"+PONG\r\n+PONG\r\n",
+            (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", FOREIGN),
+            (b"\x00\xff\xfe\r\n", FOREIGN),
+            (b"+\xff\r\n", FOREIGN),
+            (b"x" * 100_000, FOREIGN),
+            (b"$x\r\n", FOREIGN),
+            (b"*-5\r\n", FOREIGN),
+            (b":\xd9\xa3\r\n", FOREIGN),
+            (b":1\r\n", FOREIGN),
+            (b"*-1\r\n", FOREIGN),
+            (b"garbage\r\n+PONG\r\n", FOREIGN),
+            (b"$999999999\r\n", TOO_LARGE),
+            (b"*2\r\n" + b"$2000000\r\n%s\r\n*9\r\n" % bytes(2_000_000) * 5, TOO_LARGE),
+            (b"+PONG\r\n+PONG\r\n", "a reply to nothing"),
         ],
         ids=[
             "http",
@@ -444,20 +454,21 @@ class TestLoss:
             "no-length",
             "negative-length",
             "other-digits",
-            "long-string",
-            "large-reply",
             "number",
             "nothing",
+            "answer-after-garbage",
+            "long-string",
+            "many-strings",
             "twice",
         ],
     )
     @in_reactor
-    async def test_something_else_than_redis(self, says: bytes) -> None:
+    async def test_something_else_than_redis(self, says: bytes, reason: str) -> None:
         with logging() as logged:
-            async with Peers(says) as peers, RunningStore(reactor, peers.place, SHORT) as store:
+            async with Peers(says) as peers, RunningStore(reactor, peers.place) as store:
                 await until(reactor, lambda: len(peers.all) > CONNECTIONS, "another attempt")
         assert store.times_up == 0
-        assert len(logged.at(LogLevel.warn)) == 1
+        assert logged.at(LogLevel.warn) == [f"Redis at {HOST}:{peers.port} is lost: {reason}"]
 
 
 class TestSentinels:
@@ -514,7 +525,7 @@ class TestSentinels:
             async with Peers(says) as peers, RunningStore(reactor, sentinels([peers.port]), SHORT):
                 await until(reactor, lambda: len(peers.all) >= 2, "another attempt")
         assert logged.at(LogLevel.warn) == [
-            f"Redis {Sentinel.NAME} of 1 Sentinels is lost: "
+            f"Redis {Sentinel.NAME} (by Sentinel) is lost: "
             f"Sentinel {HOST}:{peers.port}: it knows no master {Sentinel.NAME}"
         ]
 
@@ -539,7 +550,7 @@ class TestSentinels:
                     assert store.times_up == 0
                     await replica.command("REPLICAOF", "NO", "ONE")
                     await store.comes()
-        assert logged.at(LogLevel.warn) == [f"Redis {Sentinel.NAME} of 1 Sentinels is lost: it is not the master"]
+        assert logged.at(LogLevel.warn) == [f"Redis {Sentinel.NAME} (by Sentinel) is lost: it is not the master"]
 
 
 class TestClose:
@@ -575,3 +586,38 @@ class TestClose:
     async def test_within_tls(self, tmp_path: Path) -> None:
         async with Peers(b"") as peers, RunningStore(reactor, replace(peers.place, tls=True)):
             await until(reactor, lambda: peers.all, "a connection")
+
+    @in_reactor
+    async def test_by_who_is_told_that_it_is_there(self, tmp_path: Path) -> None:
+        closing: list[Deferred[None]] = []
+
+        def close() -> None:
+            closing.append(Deferred.fromCoroutine(store.close()))
+
+        async with RedisServer(reactor, tmp_path) as server:
+            store = Store(reactor, server.place, close, lambda _error: None, timeout=PATIENCE, random=Random(1))
+            store.start()
+            await until(reactor, lambda: closing, "it is there")
+            await closing[0]
+            assert not store.up
+
+    @in_reactor
+    async def test_by_who_is_told_that_it_is_refused(self, tmp_path: Path) -> None:
+        closing: list[Deferred[None]] = []
+
+        def close(_error: ConfigError) -> None:
+            closing.append(Deferred.fromCoroutine(store.close()))
+
+        async with RedisServer(reactor, tmp_path, password="secret") as server:
+            place = Place(socket=str(server.socket))
+            store = Store(reactor, place, lambda: None, close, timeout=PATIENCE, random=Random(1))
+            store.start()
+            await until(reactor, lambda: closing, "a refusal")
+            await closing[0]
+
+    @in_reactor
+    async def test_without_a_start(self) -> None:
+        store = RunningStore(reactor, Place())
+        await store.close()
+        with pytest.raises(StoreLost):
+            await store.command("PING")
