@@ -5,7 +5,8 @@ the address of a caller changes when its NAT forgets it or its phone changes net
 packets say the origin's socket id, are numbered on from where they were, and tell the time of the same clock. Whoever
 has not seen them can guess that once in a hundred million times, if he knows the socket id at all.
 
-Who can see them could as well send from the caller's own address, which SRS would believe.
+Who can see them, and cannot send from the caller's own address, could take its place while it says nothing. So the
+caller gets it back as soon as it says something.
 """
 
 from __future__ import annotations

@@ -126,6 +126,7 @@ class Sessions:
         admission.identified()
         session.log.info("{what}: started on {origin}", what=record.doing, origin=taken.origin.id)
         session.tell(taken.answer)
+        session.count()
         session.watch()
 
     # What comes from callers, beyond handshakes and media

@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from struct import pack
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,8 +18,11 @@ from srsproxy.errors import LimitExceeded, PeerError
 from srsproxy.srt.handshake import (
     HANDSHAKE_SIZE,
     MAX_EXTENSIONS,
+    MAX_FLOW_WINDOW,
+    MAX_MTU,
     MAX_SIZE,
     MAX_STREAM_ID_SIZE,
+    MIN_MTU,
     SRT_MAGIC,
     Extension,
     ExtensionType,
@@ -268,7 +272,7 @@ def test_addresses_are_written_as_libsrt_does(host: str, encoded: str) -> None:
 
 
 def test_the_answer_to_an_induction() -> None:
-    answer = induction_answer(INDUCTION, 0xFEDCBA98, encode_peer_ip("192.0.2.9"))
+    answer = induction_answer(INDUCTION, 0xFEDCBA98, encode_peer_ip("192.0.2.9"), 0)
     assert len(answer) == HANDSHAKE_SIZE
     assert Handshake.parse(answer) == replace(
         INDUCTION,
@@ -283,8 +287,8 @@ def test_the_answer_to_an_induction() -> None:
 
 def test_the_answer_to_an_induction_is_not_longer_than_it() -> None:
     request = replace(INDUCTION, encryption=9, extensions=bytes(100))
-    answer = induction_answer(request, 1, request.peer_ip)
-    assert answer == induction_answer(INDUCTION, 1, request.peer_ip)
+    answer = induction_answer(request, 1, request.peer_ip, 0)
+    assert answer == induction_answer(INDUCTION, 1, request.peer_ip, 0)
 
 
 def test_a_rejection_is_the_request_with_another_type() -> None:
@@ -346,7 +350,7 @@ def test_recorded_extensions(
 @pytest.mark.parametrize("name", RECORDED)
 def test_the_answer_to_a_recorded_induction_differs_by_what_the_origin_chooses(name: str) -> None:
     request, answer, *_ = (Handshake.parse(data) for data in recorded(name))
-    ours = Handshake.parse(induction_answer(request, answer.cookie, encode_peer_ip("127.0.0.1")))
+    ours = Handshake.parse(induction_answer(request, answer.cookie, encode_peer_ip("127.0.0.1"), answer.encryption))
     assert replace(ours, encryption=answer.encryption, timestamp=answer.timestamp) == answer
 
 
@@ -386,7 +390,7 @@ def test_any_handshake_is_read_as_it_was_written(handshake: Handshake) -> None:
 def test_whatever_is_asked_the_answers_are_short_and_for_the_caller(
     request: Handshake, cookie: int, peer_ip: bytes
 ) -> None:
-    for data in (induction_answer(request, cookie, peer_ip), rejection(request, RejectionReason.ROGUE)):
+    for data in (induction_answer(request, cookie, peer_ip, 0), rejection(request, RejectionReason.ROGUE)):
         assert len(data) == HANDSHAKE_SIZE
         assert Handshake.parse(data).destination == request.socket_id
 
@@ -428,3 +432,47 @@ def test_any_extensions_are_read_whole_or_are_a_peer_error(
 def test_the_extensions_that_a_peer_writes_are_read(extensions: list[tuple[int, bytes]]) -> None:
     found = extensions_of(b"".join(extension(type, content) for type, content in extensions))
     assert found == tuple(Extension(type, content + bytes(-len(content) % 4)) for type, content in extensions)
+
+
+def test_the_answer_to_an_induction_tells_the_length_of_keys() -> None:
+    assert Handshake.parse(induction_answer(INDUCTION, 1, INDUCTION.peer_ip, 4)).encryption == 4
+
+
+# What would do harm
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("mtu", 0),
+        ("mtu", 64),
+        ("mtu", MIN_MTU - 1),
+        ("mtu", MAX_MTU + 1),
+        ("mtu", 2**32 - 1),
+        ("flow_window", 0),
+        ("flow_window", MAX_FLOW_WINDOW + 1),
+        ("flow_window", 2**31),
+        ("initial_sequence_number", 2**31),
+    ],
+)
+def test_parameters_that_libsrt_refuses_or_dies_of_are_found(field: str, value: int) -> None:
+    changes: dict[str, Any] = {field: value}
+    with pytest.raises(PeerError):
+        replace(INDUCTION, **changes).check_parameters()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("mtu", MIN_MTU),
+        ("mtu", 1500),
+        ("mtu", MAX_MTU),
+        ("flow_window", 1),
+        ("flow_window", MAX_FLOW_WINDOW),
+        ("initial_sequence_number", 0),
+        ("initial_sequence_number", 2**31 - 1),
+    ],
+)
+def test_parameters_in_use_are_taken(field: str, value: int) -> None:
+    changes: dict[str, Any] = {field: value}
+    replace(INDUCTION, **changes).check_parameters()

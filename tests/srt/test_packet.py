@@ -17,6 +17,7 @@ from srsproxy.srt.packet import (
     control_packet,
     destination_socket_id,
     is_control,
+    is_usable_dropreq,
     sequence_number,
     shutdown,
     timestamp,
@@ -183,3 +184,28 @@ def test_recorded_times_never_go_back(name: str, to_server: bool) -> None:
     # Those of a listener begin anew with the socket that it makes for the caller.
     rest = [datagram.data for datagram in datagrams(name)[3:] if datagram.to_server == to_server]
     assert all(before <= after for before, after in pairwise(timestamp(data) for data in rest))
+
+
+# What would do harm
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 0), (5, 900), (MAX_SEQUENCE - 3, 7), (0, 0xFFFF)])
+def test_a_message_drop_request_of_a_few_packets_is_usable(first: int, last: int) -> None:
+    assert is_usable_dropreq(control_packet(ControlType.DROPREQ, 1, info=3, cif=pack(">II", first, last)))
+
+
+@pytest.mark.parametrize(
+    "cif",
+    [
+        pack(">II", 0, 0x10000),
+        pack(">II", 0, MAX_SEQUENCE - 1),
+        pack(">II", 9, 8),
+        pack(">II", 0, MAX_SEQUENCE + 1),
+        pack(">II", 0xFFFFFFFF, 0xFFFFFFFF),
+        pack(">I", 1),
+        pack(">III", 1, 2, 3),
+        b"",
+    ],
+)
+def test_a_message_drop_request_of_very_many_packets_or_of_another_size_is_not(cif: bytes) -> None:
+    assert not is_usable_dropreq(control_packet(ControlType.DROPREQ, 1, cif=cif))
