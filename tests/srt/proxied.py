@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -225,6 +226,11 @@ class ProxiedSrt(ProxiedOrigins):
         """The origin is started anew, and says so."""
         await origin.restart()
         await self.register(origin, pid)
+
+
+def of_type(type: int) -> Callable[[bytes], bool]:
+    """Whether a packet is a handshake of this type."""
+    return lambda packet: wire.is_handshake(packet) and Handshake.parse(packet).type == type
 
 
 async def told_end(reactor: Any, *peers: ScriptedCaller | Connection) -> None:
