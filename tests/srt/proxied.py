@@ -64,7 +64,6 @@ class ProxiedSrt(ProxiedOrigins):
     flow for each session and no other, and that nothing is left.
 
     :param origins: how many; :attr:`origin` is the first.
-    :param registered: whether the proxy knows them from the beginning.
     :param first_id: the socket id that each of them gives first; random if not given.
     :param settings: changes to the default settings of the proxy.
     :ivar host: where callers send to.
@@ -76,7 +75,6 @@ class ProxiedSrt(ProxiedOrigins):
         origins: int = 1,
         *,
         time: TakenTime | None = None,
-        registered: bool = True,
         first_id: int | None = None,
         **settings: Any,
     ) -> None:
@@ -85,7 +83,6 @@ class ProxiedSrt(ProxiedOrigins):
         self.srt_origins = [ScriptedSrtOrigin(reactor, first_id=first_id) for _ in range(origins)]
         self.host = HOST
         self._time = time
-        self._registered = registered
         self._opened: list[ScriptedCaller] = []
         self._probe: ScriptedCaller | None = None
 
@@ -94,8 +91,7 @@ class ProxiedSrt(ProxiedOrigins):
         await super().__aenter__()
         for origin in self.srt_origins:
             await origin.__aenter__()
-            if self._registered:
-                await self.register(origin)
+            await self.register(origin)
         return self
 
     async def __aexit__(
