@@ -23,6 +23,7 @@ import ipaddress
 import os
 import select
 import socket
+from collections.abc import Callable, Container, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -43,8 +44,6 @@ from srsproxy.relay.udpsockets import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping
-
     from srsproxy.relay.flow import Route, Transmit
     from srsproxy.relay.private_epoll import Reactor
 
@@ -78,6 +77,10 @@ looks."""
 _NUMBER_SIZE: Final = 4
 
 
+Inspected = Mapping[int, Container[int]]
+"""By first byte, second bytes of datagrams."""
+
+
 class DatagramReceiver(Protocol):
     """Decides about what is not simply relayed. ``data`` is valid during the call only, for the next datagram takes its
     place. What a call raises is logged, and costs that datagram only."""
@@ -104,13 +107,15 @@ class DatagramRelay(PrivateEpoll):
         self,
         reactor: Reactor,
         receiver: DatagramReceiver,
-        inspected: Mapping[int, Container[int]],
+        inspected: Inspected,
+        inspected_of_origins: Inspected,
         quarantine: float = ORIGIN_MEMORY,
         number_at: int | None = None,
     ) -> None:
         """
-        :param inspected: by first byte, the second bytes of the datagrams that the receiver is shown. Of a single byte
-            only that one counts; an empty datagram has none.
+        :param inspected: which datagrams of clients the receiver is shown. Of a single byte only that one counts; an
+            empty datagram has none.
+        :param inspected_of_origins: the same of origins.
         :param quarantine: seconds after which origins have forgotten a session.
         :param number_at: where in clients' datagrams there is a number, of 32 bits in network byte order, that tells
             flows of one address apart; a datagram too short for it belongs to none. Without it, all that comes from
@@ -128,6 +133,7 @@ class DatagramRelay(PrivateEpoll):
         self._closed = False
         self.receiver = receiver
         self.inspected = inspected
+        self.inspected_of_origins = inspected_of_origins
         self.octets = bytearray(MAX_DATAGRAM)
         self.view = memoryview(self.octets)
         # Each path is in one of these; in the latter until it is shown.

@@ -182,7 +182,7 @@ class Flow:
     def pull(self, limit: int) -> None:
         """Relay datagrams from the origin: as many as there are, but no more than ``limit``."""
         relay = self._relay
-        octets, inspected = relay.octets, relay.inspected
+        octets, inspected = relay.octets, relay.inspected_of_origins
         for _ in range(limit):
             if self._socket is None:
                 return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -11,10 +13,15 @@ from srsproxy.errors import DeadlineExceeded, OriginUnreachable, PeerError
 from srsproxy.relay.flow import Flow
 from srsproxy.srt.handshake import Handshake, RejectionReason
 from srsproxy.srt.negotiation import OriginHandshake
+from srsproxy.srt.packet import shutdown
 
 _REPEAT: Final = 0.1
 """Seconds after which a request is sent again. Callers take 0.25; but to a proxy, an origin is near, and if one packet
 in ten is lost, ten in a row are not."""
+
+
+_LATE: Final = 5.0
+"""Seconds after which an origin that has not answered does not answer any more."""
 
 
 class Attempt:
@@ -97,3 +104,36 @@ class Attempt:
         if self._repeating is not None and self._repeating.active():
             self._repeating.cancel()
         self._repeating = None
+
+
+class Abandoned:
+    """A handshake that was given up after the origin may have taken the caller: if it says so late, it is told that
+    nobody comes. Else the stream would be busy for seconds.
+
+    :param ended: called when the flow is closed.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, flow: Flow, handshake: OriginHandshake, ended: Callable[[Abandoned], None]
+    ) -> None:
+        self._flow = flow
+        self._handshake = handshake
+        self._ended = ended
+        self._waiting = clock.callLater(_LATE, self.close)
+        flow.owner = self
+
+    def answered(self, data: memoryview) -> None:
+        """The origin has sent a handshake packet."""
+        with contextlib.suppress(PeerError):
+            answer = self._handshake.receive(data)
+            if answer is not None:
+                if not answer.is_rejection:
+                    self._flow.send(shutdown(answer.socket_id))
+                self.close()
+
+    def close(self) -> None:
+        """Wait no longer. To be called once."""
+        if self._waiting.active():
+            self._waiting.cancel()
+        self._flow.close(forgotten=True)
+        self._ended(self)

@@ -33,7 +33,7 @@ from srsproxy.outcome import Outcome
 from srsproxy.relay.datagram import DatagramRelay
 from srsproxy.relay.flow import Flow, Transmit
 from srsproxy.relay.udpsockets import Address
-from srsproxy.srt.attempt import Attempt
+from srsproxy.srt.attempt import Abandoned, Attempt
 from srsproxy.srt.handshake import (
     DATAGRAM,
     LEGACY_VERSION,
@@ -126,6 +126,7 @@ class Calls:
         self._relay = relay
         self._sessions = sessions
         self._waiting: dict[CallerId, _Call] = {}
+        self._abandoned: set[Abandoned] = set()
         self._lines = Rate("lines", _LINES_PER_SECOND, _LINES_AT_ONCE, self._clock.seconds())
 
     def concluded(self, conclusion: Handshake, address: Address, transmit: Transmit) -> None:
@@ -152,10 +153,12 @@ class Calls:
             )
 
     def hang_up(self) -> None:
-        """Reject all who wait."""
+        """Reject all who wait, and wait for nobody."""
         for call in list(self._waiting.values()):
             if call.taking is not None:
                 call.taking.cancel()
+        for abandoned in list(self._abandoned):
+            abandoned.close()
 
     async def _take(self, call: _Call) -> None:
         """Have an origin take the caller.
@@ -209,11 +212,13 @@ class Calls:
             try:
                 answer = await attempted.run()
             except BaseException:
-                flow.close(forgotten=True)
+                if handshake.cookie is None:
+                    flow.close(forgotten=True)
+                else:
+                    call.asked = call.flow = None
+                    self._abandoned.add(Abandoned(self._clock, flow, handshake, self._abandoned.discard))
                 raise
-            finally:
-                if handshake.cookie is not None:
-                    call.asked = None
+            call.asked = None
             self._shared.encryption = handshake.encryption
             return Taken(origin, flow, handshake, answer)
 

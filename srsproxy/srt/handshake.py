@@ -51,6 +51,9 @@ as large as a caller says: of 90 bytes and less it writes behind their end, and 
 MAX_MTU: Final = 1 << 16
 """Bytes: what fits into an IP packet, rounded up."""
 
+MIN_FLOW_WINDOW: Final = 2
+"""Packets. A listener of libsrt does not answer less."""
+
 MAX_FLOW_WINDOW: Final = 1 << 18
 """Packets: 345 MB under way. libsrt's default is 25,600, and for each packet it takes some bytes at once."""
 
@@ -258,12 +261,13 @@ class Handshake:
         """
         :raises PeerError: a field is such that libsrt refuses it, is silent, or comes to harm.
         """
-        if self.initial_sequence_number > MAX_SEQUENCE:
-            raise PeerError(f"the initial sequence number {self.initial_sequence_number} has more than 31 bits")
+        if self.initial_sequence_number >= MAX_SEQUENCE:
+            raise PeerError(f"the initial sequence number is {self.initial_sequence_number}, not below {MAX_SEQUENCE}")
         if not MIN_MTU <= self.mtu <= MAX_MTU:
             raise PeerError(f"the maximum transmission unit has {self.mtu} bytes, not {MIN_MTU} to {MAX_MTU}")
-        if not 0 < self.flow_window <= MAX_FLOW_WINDOW:
-            raise PeerError(f"the flow window has {self.flow_window} packets, not 1 to {MAX_FLOW_WINDOW}")
+        if not MIN_FLOW_WINDOW <= self.flow_window <= MAX_FLOW_WINDOW:
+            window = f"{MIN_FLOW_WINDOW} to {MAX_FLOW_WINDOW}"
+            raise PeerError(f"the flow window has {self.flow_window} packets, not {window}")
 
     def parse_extensions(self) -> tuple[Extension, ...]:
         """The extensions, in their order; unknown ones too.

@@ -15,7 +15,7 @@ from srsproxy.errors import PeerError
 from srsproxy.relay.datagram import DatagramRelay
 from srsproxy.relay.flow import Flow, Path
 from srsproxy.relay.udpsockets import Address
-from srsproxy.srt.attempt import Attempt
+from srsproxy.srt.attempt import Abandoned, Attempt
 from srsproxy.srt.calls import Calls
 from srsproxy.srt.handshake import Handshake, HandshakeType, encode_peer_ip, induction_answer
 from srsproxy.srt.packet import ControlType, destination_socket_id, is_control, is_usable_dropreq
@@ -29,7 +29,10 @@ _CONTROL: Final = 0x80
 """First byte of control packets, whose second byte is the type (draft-sharabayko-srt, section 3.2). Those of
 user-defined types begin otherwise; the origin knows what to do with them."""
 
-_INSPECTED: Final = {_CONTROL: frozenset({ControlType.HANDSHAKE, ControlType.SHUTDOWN, ControlType.DROPREQ})}
+_INSPECTED_OF_CALLERS: Final = {
+    _CONTROL: frozenset({ControlType.HANDSHAKE, ControlType.ACK, ControlType.SHUTDOWN, ControlType.DROPREQ})
+}
+_INSPECTED_OF_ORIGINS: Final = {_CONTROL: frozenset({ControlType.HANDSHAKE, ControlType.SHUTDOWN})}
 
 _DESTINATION: Final = 12
 """Where in a packet its destination socket id is (draft-sharabayko-srt, section 3)."""
@@ -41,7 +44,9 @@ class Listener:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._clock = shared.reactor
-        self._relay = DatagramRelay(shared.reactor, self, _INSPECTED, number_at=_DESTINATION)
+        self._relay = DatagramRelay(
+            shared.reactor, self, _INSPECTED_OF_CALLERS, _INSPECTED_OF_ORIGINS, number_at=_DESTINATION
+        )
         self._sessions = Sessions(shared)
         self._calls = Calls(shared, self._relay, self._sessions)
 
@@ -74,7 +79,7 @@ class Listener:
                 self._stray(Stray.UNKNOWN_ADDRESS)
         elif is_control(data, ControlType.SHUTDOWN):
             self._sessions.left(session)
-        elif is_control(data, ControlType.DROPREQ) and not is_usable_dropreq(data):
+        elif not _is_harmless(data, session):
             self._stray(Stray.MALFORMED)
         else:
             self._sessions.shown(session, data)
@@ -108,13 +113,10 @@ class Listener:
         """An origin has sent a handshake or SHUTDOWN."""
         owner = flow.owner
         if is_control(data, ControlType.HANDSHAKE):
-            if isinstance(owner, Attempt | SrtSession):
+            if isinstance(owner, Attempt | Abandoned | SrtSession):
                 owner.answered(data)
         elif isinstance(owner, SrtSession) and destination_socket_id(data) == owner.caller_socket_id:
-            if is_control(data, ControlType.SHUTDOWN):
-                self._sessions.dismissed(owner)
-            else:
-                flow.send_to(owner.path, data)
+            self._sessions.dismissed(owner)
 
     def origin_refused(self, flow: Flow) -> None:
         """An origin's machine has said that nobody listens there."""
@@ -123,3 +125,10 @@ class Listener:
             owner.refused()
         elif isinstance(owner, SrtSession):
             self._sessions.refused(owner)
+
+
+def _is_harmless(data: memoryview, session: SrtSession) -> bool:
+    """Whether an origin comes to no harm by what a caller has sent."""
+    if is_control(data, ControlType.DROPREQ):
+        return is_usable_dropreq(data)
+    return not is_control(data, ControlType.ACK) or session.may_acknowledge(data)

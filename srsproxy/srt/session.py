@@ -13,15 +13,17 @@ from srsproxy.limits import Admission, Rate
 from srsproxy.log import ContextLogger
 from srsproxy.relay.flow import Flow, Path, Transmit
 from srsproxy.relay.udpsockets import Address
-from srsproxy.srt.handshake import Handshake, RejectionReason
+from srsproxy.srt.handshake import MAX_FLOW_WINDOW, Handshake, RejectionReason
 from srsproxy.srt.negotiation import OriginHandshake
-from srsproxy.srt.packet import shutdown
+from srsproxy.srt.packet import MAX_SEQUENCE, sequence_number, shutdown
 from srsproxy.srt.roaming import Trail
 from srsproxy.srt.shared import SOURCE
 from srsproxy.stats import Session
 
 CallerId = tuple[Address, int, int]
 """By which handshakes know a caller: its address, its socket id and its initial sequence number."""
+
+_SEQUENCE_NUMBERS: Final = MAX_SEQUENCE + 1
 
 _REFUSALS: Final = 3
 """How often the origin's machine must say that nobody listens, without a word from the origin in between, until it is
@@ -65,6 +67,7 @@ class SrtSession:
     """
 
     __slots__ = (
+        "_acknowledged",
         "_claims",
         "_counted",
         "_flow",
@@ -88,6 +91,7 @@ class SrtSession:
     ) -> None:
         self._flow = taken.flow
         self._handshake = taken.handshake
+        self._acknowledged = taken.answer.initial_sequence_number
         self._counted = 0, 0
         self._left: tuple[Address, Trail] | None = None
         self._refusals = 0
@@ -135,6 +139,16 @@ class SrtSession:
         """Pass on what the caller has sent."""
         self._flow.send(data)
 
+    def may_acknowledge(self, data: memoryview) -> bool:
+        """Whether the caller's ACK is not far ahead of those before. SRS goes through the numbers one by one."""
+        number = sequence_number(data)
+        if number is None:
+            return False
+        ahead = (number - self._acknowledged) % _SEQUENCE_NUMBERS
+        if ahead <= MAX_FLOW_WINDOW:
+            self._acknowledged = number
+        return ahead <= MAX_FLOW_WINDOW or ahead >= _SEQUENCE_NUMBERS // 2
+
     # Where the caller is
 
     def watch(self) -> None:
@@ -151,7 +165,7 @@ class SrtSession:
         """
         if self._left is not None and self._left[0] == address and self._left[1].leads_to(data, now):
             return True
-        if now - self.path.heard_at < _SILENCE:
+        if sequence_number(data) is None or now - self.path.heard_at < _SILENCE:
             return False
         try:
             self._claims.spend(now)

@@ -68,7 +68,7 @@ class Media:
         self._shared = shared
         self._sessions = sessions
         self._locator = locator
-        self._relay = DatagramRelay(shared.reactor, self, _INSPECTED)
+        self._relay = DatagramRelay(shared.reactor, self, _INSPECTED, _INSPECTED)
         self._carriers: dict[str, _UdpCarrier] = {}
         self._opening: set[str] = set()
 

@@ -132,7 +132,7 @@ class Datagrams:
         self.time = PeersTime()
         self.receiver = Recorder()
         relays_reactor: Any = self.time if own_time else reactor
-        self.relay = DatagramRelay(relays_reactor, self.receiver, INSPECTED, number_at=number_at)
+        self.relay = DatagramRelay(relays_reactor, self.receiver, INSPECTED, INSPECTED, number_at=number_at)
         self.failures: list[Failure] = []
         self._log = FailureLog(self.failures)
         self._interface = interface

@@ -485,7 +485,7 @@ async def test_what_the_kernel_does_not_take_is_dropped(number: int, monkeypatch
 
 @in_reactor
 async def test_before_the_relay_listens_nothing_can_be_sent_to_clients() -> None:
-    relay = DatagramRelay(reactor, Recorder(), {})
+    relay = DatagramRelay(reactor, Recorder(), {}, {})
     flow = relay.open_flow("127.0.0.1", 9)
     flow.send_to(flow.add_path(("127.0.0.1", 9)), b"x")
     assert flow.sent_drops == 1
@@ -961,7 +961,7 @@ async def test_an_idle_flow_costs_less_than_a_kilobyte() -> None:
 @in_reactor
 async def test_a_taken_port_cannot_be_listened_on() -> None:
     async with Datagrams() as datagrams:
-        other = DatagramRelay(reactor, Recorder(), {})
+        other = DatagramRelay(reactor, Recorder(), {}, {})
         before = descriptors()
         with pytest.raises(CannotListenError) as raised:
             other.listen("127.0.0.1", datagrams.port)
@@ -975,7 +975,7 @@ async def test_a_taken_port_cannot_be_listened_on() -> None:
 
 @in_reactor
 async def test_without_a_descriptor_for_events_no_socket_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    relay = DatagramRelay(reactor, Recorder(), {})
+    relay = DatagramRelay(reactor, Recorder(), {}, {})
     before = descriptors()
     with monkeypatch.context() as patched:
         patched.setattr(select, "epoll", lambda: os_error(errno.EMFILE))

@@ -235,7 +235,7 @@ class Routing(RuleBasedStateMachine):
         self.receiver = Recorder()
         reactor: Any = Clock()
         reactor.addReader = reactor.removeReader = lambda reader: None
-        self.relay = DatagramRelay(reactor, self.receiver, INSPECTED, number_at=self.number_at)
+        self.relay = DatagramRelay(reactor, self.receiver, INSPECTED, INSPECTED, number_at=self.number_at)
         self.to = ("127.0.0.1", self.relay.listen("127.0.0.1", 0))
         self.clients = [Peer() for _ in range(3)]
         self.origins = [Peer() for _ in range(3)]

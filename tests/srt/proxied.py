@@ -112,11 +112,12 @@ class ProxiedSrt(ProxiedOrigins):
             assert sockets() == self._sockets
 
     def check(self) -> None:
-        """Every flow belongs to a session or to a caller that waits, and every session has a flow with one path."""
+        """Every flow belongs to a session, to a caller that waits or to one that was given up; every session has a flow
+        with one path."""
         sessions, calls, relay = self.listener._sessions, self.listener._calls, self.listener._relay
         running = sessions._by_caller.values()
         assert {flow.owner for flow in relay._flows.values()} >= set(running)
-        assert len(running) <= len(relay._flows) <= len(running) + len(calls._waiting)
+        assert len(running) <= len(relay._flows) <= len(running) + len(calls._waiting) + len(calls._abandoned)
         assert {path.flow.owner for path in (*relay.routes.values(), *relay.shown_next.values())} == set(running)
         assert len(relay.routes) + len(relay.shown_next) == len(running)
         assert sorted(map(id, running)) == sorted(id(one) for some in sessions._by_number.values() for one in some)

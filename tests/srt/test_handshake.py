@@ -450,8 +450,10 @@ def test_the_answer_to_an_induction_tells_the_length_of_keys() -> None:
         ("mtu", MAX_MTU + 1),
         ("mtu", 2**32 - 1),
         ("flow_window", 0),
+        ("flow_window", 1),
         ("flow_window", MAX_FLOW_WINDOW + 1),
         ("flow_window", 2**31),
+        ("initial_sequence_number", 2**31 - 1),
         ("initial_sequence_number", 2**31),
     ],
 )
@@ -467,10 +469,10 @@ def test_parameters_that_libsrt_refuses_or_dies_of_are_found(field: str, value: 
         ("mtu", MIN_MTU),
         ("mtu", 1500),
         ("mtu", MAX_MTU),
-        ("flow_window", 1),
+        ("flow_window", 2),
         ("flow_window", MAX_FLOW_WINDOW),
         ("initial_sequence_number", 0),
-        ("initial_sequence_number", 2**31 - 1),
+        ("initial_sequence_number", 2**31 - 2),
     ],
 )
 def test_parameters_in_use_are_taken(field: str, value: int) -> None:

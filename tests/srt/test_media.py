@@ -151,6 +151,25 @@ async def test_the_origins_word_for_another_socket_ends_nothing() -> None:
         assert not proxied.stats.ended
 
 
+@in_reactor
+async def test_an_ack_far_ahead_of_those_before_is_dropped() -> None:
+    async with ProxiedSrt(reactor) as proxied:
+        joined = await proxied.connect(PLAY)
+        begin = joined.caller.conclusion().initial_sequence_number
+
+        def ack(ahead: int) -> bytes:
+            body = ((begin + ahead) % (1 << 31)).to_bytes(4, "big")
+            return wire.control(wire.ACK, joined.caller.remote_id, body=body)
+
+        good = [ack(ahead) for ahead in (1, 1000, 900, 200_000, 400_000)]
+        for packet in (good[0], ack(1 << 29), *good[1:], ack(1_000_000), ack((1 << 30) - 1)):
+            joined.caller.send_raw(packet)
+        await proxied.dropped(Stray.MALFORMED, 3)
+        await proxied.until(lambda: len(joined.connection.datagrams) >= len(good), "the others")
+
+        assert joined.connection.datagrams == good
+
+
 @pytest.mark.parametrize(
     "body", [b"", bytes(4), bytes(12), b"\0\0\0\5\0\0\0\4", b"\0\0\0\0\x7f\xff\xff\xff", b"\x80\0\0\0\x80\0\0\1"]
 )

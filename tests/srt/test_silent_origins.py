@@ -61,6 +61,38 @@ async def test_an_origin_that_does_not_answer_a_conclusion_is_not_to_blame(monke
 
 
 @in_reactor
+async def test_an_origin_that_takes_a_caller_too_late_is_told_that_nobody_comes() -> None:
+    time = TakenTime(reactor)
+    async with ProxiedSrt(reactor, time=time) as proxied:
+        proxied.origin.loses = lambda packet: wire.is_handshake(packet) and bool(proxied.origin.connections)
+        answer = await proxied.concluded(await proxied.caller())
+        connection = await proxied.origin.connection()
+        time.pass_(STEP_TIMEOUT + 0.2)
+        assert (await answer).rejection == wire.DOWN
+        assert not connection.ended
+        proxied.origin.loses = lambda _: False
+        connection.send_raw(bytes(connection.answer))
+
+        await connection.end()
+        await proxied.until(lambda: proxied.flows() == 0, "no flow")
+
+
+@in_reactor
+async def test_an_origin_that_never_takes_a_caller_is_not_waited_for_for_ever() -> None:
+    time = TakenTime(reactor)
+    async with ProxiedSrt(reactor, time=time) as proxied:
+        proxied.origin.loses = of_type(wire.CONCLUSION)
+        answer = await proxied.concluded(await proxied.caller())
+        await proxied.until(lambda: proxied.origin.handshakes(wire.CONCLUSION), "the question")
+        time.pass_(STEP_TIMEOUT + 0.2)
+        await answer
+        assert proxied.flows() == 1
+        time.pass_(5)
+
+        assert proxied.flows() == 0
+
+
+@in_reactor
 async def test_a_silent_origin_delays_nobody_else() -> None:
     time = TakenTime(reactor)
     async with ProxiedSrt(reactor, origins=2, time=time) as proxied:
