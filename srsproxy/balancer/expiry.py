@@ -49,6 +49,10 @@ class ExpiringTable(Generic[K, V]):
             return deadline
         return math.inf
 
+    def lives(self, now: float) -> list[tuple[K, V, float]]:
+        """All keys and values, with the seconds that each has to live; the one that dies next first."""
+        return [(key, value, deadline - now) for key, (value, deadline) in self._entries.items()]
+
     def values(self) -> list[V]:
         """All values, the one that dies next first."""
         return [value for value, _deadline in self._entries.values()]

@@ -6,7 +6,7 @@ of them, and goes on with that when it cannot ask.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -40,6 +40,8 @@ class _Member:
     origin: Origin
     alive: bool = True
     streams: int = 0
+    streams_of_all: int | None = None
+    """Streams that any proxy has here, as far as was told."""
     shares_server: bool = False
     """Another living origin was seen with the same ``server``, and that was told."""
 
@@ -94,11 +96,15 @@ class Knowledge:
         self._expire()
         return [member.origin for member in self._members.values()]
 
-    def origin(self, server: str) -> Origin | None:
-        """The one with this ``server``, if it is registered."""
-        self._expire()
-        member = self._members.get(server)
-        return None if member is None else member.origin
+    def heartbeats(self) -> list[tuple[Origin, float]]:
+        """The same, with the seconds for which each is registered if it sends no further heartbeat."""
+        now = self._expire()
+        return [(member.origin, left) for _server, member, left in self._members.lives(now)]
+
+    def share(self, streams: Mapping[str, int | None]) -> None:
+        """How many streams any proxy has at each origin, by its ``server``; ``None`` if that is not known any more."""
+        for member in self._members.values():
+            member.streams_of_all = streams.get(member.origin.server)
 
     def register(self, origin: Origin) -> None:
         """A heartbeat has come; see :meth:`ILoadBalancer.register`.
@@ -210,7 +216,10 @@ class Knowledge:
         def health(origin_id: str) -> Health:
             return self._health.state(origin_id, now)
 
-        candidates = [Candidate(member.origin, member.streams) for member in self._members.values()]
+        candidates = [
+            Candidate(member.origin, member.streams if member.streams_of_all is None else member.streams_of_all)
+            for member in self._members.values()
+        ]
         best = best_candidates(candidates, surface, exclude, health)
         current = self._member_of(key)
         if current is not None and any(candidate.origin is current.origin for candidate in best):
@@ -233,6 +242,8 @@ class Knowledge:
         self._picks.store(key, member, now)
         member.streams += 1
         if tried:
+            if member.streams_of_all is not None:
+                member.streams_of_all += 1
             self._health.tried(origin.id, now)
 
     def unassign(self, key: str) -> None:
@@ -244,6 +255,11 @@ class Knowledge:
         self._expire()
         member = self._member_of(key)
         return None if member is None else member.origin
+
+    def picks(self) -> dict[str, Origin]:
+        """The origins of all streams that have one."""
+        now = self._expire()
+        return {key: member.origin for key, member, _left in self._picks.lives(now) if member.alive}
 
     def pinned(self, key: str, server: str, surface: Surface) -> Origin | None:
         """See :meth:`ILoadBalancer.pinned`."""
@@ -286,6 +302,11 @@ class Knowledge:
         self._spbhids[session.key] = session.spbhid
         return session
 
+    def hls_sessions(self) -> list[HlsSession]:
+        """All of them."""
+        self._expire()
+        return self._hls.values()
+
     def load_hls(self, spbhid: str) -> HlsSession | None:
         """See :meth:`ILoadBalancer.load_hls`."""
         self._hls.renew(spbhid, self._expire())
@@ -294,6 +315,11 @@ class Knowledge:
     def save_webrtc(self, session: WebRtcSession) -> None:
         """See :meth:`ILoadBalancer.save_webrtc`."""
         self._webrtc.store(session.ufrag, session, self._expire())
+
+    def webrtc_sessions(self) -> list[WebRtcSession]:
+        """All of them."""
+        self._expire()
+        return self._webrtc.values()
 
     def load_webrtc(self, ufrag: str) -> WebRtcSession | None:
         """See :meth:`ILoadBalancer.load_webrtc`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from random import Random
 from types import MappingProxyType
@@ -32,6 +33,17 @@ def least_streams(candidates: Sequence[Candidate], _key: str, random: Random) ->
 def uniform(candidates: Sequence[Candidate], _key: str, random: Random) -> Origin:
     """Any origin, as the Go proxy does."""
     return random.choice(candidates).origin
+
+
+def rendezvous(candidates: Sequence[Candidate], key: str, _random: Random) -> Origin:
+    """The origin that all who know the same ones choose, without asking each other (highest random weight hashing): as
+    a hash of the stream and the origin has it. An origin that comes or goes moves its own streams only."""
+
+    def weight(candidate: Candidate) -> bytes:
+        name = f"{candidate.origin.server}\n{key}".encode("utf-8", "surrogateescape")
+        return hashlib.blake2b(name, digest_size=16).digest()
+
+    return max(candidates, key=weight).origin
 
 
 POLICIES: Final[Mapping[str, Policy]] = MappingProxyType({"least-streams": least_streams, "random": uniform})
