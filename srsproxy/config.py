@@ -24,12 +24,14 @@ from srsproxy.values import (
     DATAGRAM_LISTENER,
     DURATION,
     DURATION_OR_ZERO,
+    FILE,
     FOLDER,
     HOST,
     NAMES,
     NETWORKS,
     OPTIONAL_STREAM_LISTENER,
     PUBLIC_ADDRESSES,
+    SENTINELS,
     STREAM_LISTENER,
     SWITCH,
     TEXT,
@@ -205,10 +207,28 @@ class Settings:
     )
     redis_host: str = _setting(Group.BALANCING, "127.0.0.1", HOST, "Redis server")
     redis_port: int = _setting(Group.BALANCING, "6379", whole("port", 1, 65535), "its port")
+    redis_socket: str = _setting(Group.BALANCING, "", TEXT, "path of its Unix socket, instead of host and port")
+    redis_username: str = _setting(Group.BALANCING, "", TEXT, "its user; the default user if unset")
     redis_password: str = _setting(
         Group.BALANCING, "", TEXT, "its password; better given in the environment, which ps does not show", secret=True
     )
     redis_db: int = _setting(Group.BALANCING, "0", whole("number"), "its database")
+    redis_key_prefix: str = _setting(
+        Group.BALANCING, "", TEXT, "what all keys begin with, so that several clusters can share a database"
+    )
+    redis_tls: bool = _setting(
+        Group.BALANCING, "off", SWITCH, "use TLS; the certificate must be for the host that the settings name"
+    )
+    redis_ca: Path | None = _setting(
+        Group.BALANCING, "", FILE, "certificates of the authorities to trust, in a PEM file; the system's if unset"
+    )
+    redis_sentinels: tuple[tuple[str, int], ...] = _setting(
+        Group.BALANCING, "", SENTINELS, "Sentinels to ask where Redis is, instead of host and port"
+    )
+    redis_sentinel_master: str = _setting(Group.BALANCING, "mymaster", TEXT, "by what name Sentinels know it")
+    redis_timeout: float = _setting(
+        Group.BALANCING, "1s", DURATION, "Redis must answer within this, or the proxy goes on alone until it does"
+    )
     register_token: str = _setting(
         Group.BALANCING,
         "",

@@ -16,8 +16,8 @@ import os
 import platform
 import random
 import secrets
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from twisted.application.internet import TimerService
 from twisted.application.service import MultiService
@@ -38,8 +38,11 @@ from srsproxy.balancer.memory import MemoryLoadBalancer
 from srsproxy.balancer.model import Origin
 from srsproxy.balancer.pins import Pins
 from srsproxy.balancer.policy import POLICIES
+from srsproxy.balancer.redis.balancer import Lifetimes
+from srsproxy.balancer.redis.model import Place
+from srsproxy.balancer.redis.service import RedisService
 from srsproxy.config import LoadBalancerType, Settings
-from srsproxy.errors import ConfigError, log_failure
+from srsproxy.errors import ConfigError, describe, log_failure
 from srsproxy.http import shared as http_shared
 from srsproxy.http.local import LocalSite
 from srsproxy.http.server import HttpServer
@@ -68,15 +71,30 @@ _API_CONNECTIONS_PER_ADDRESS = 256
 _log = Logger()
 
 
-def build(settings: Settings, reactor: Any = None) -> Proxy:
+def build(settings: Settings, reactor: Any = None, fatal: Callable[[ConfigError], None] | None = None) -> Proxy:
     """The whole proxy, not yet started.
 
     :param reactor: the global one if not given.
+    :param fatal: called when it turns out, after the start, that a setting cannot be used. If not given, that is
+        logged, and the proxy goes on as it can.
     :raises ConfigError: a setting asks for what cannot be.
     """
     if reactor is None:
         from twisted.internet import reactor
-    balancer = _build_balancer(settings, reactor)
+    secret = settings.cluster_secret.encode("utf-8", "surrogateescape") or secrets.token_bytes()
+    keyed: list[_Keyed] = []
+
+    def agreed(secret: bytes) -> None:
+        for one in keyed:
+            one.rekey(secret)
+
+    shared = _build_shared(settings, reactor, None if settings.cluster_secret else agreed, fatal or _log_fatal)
+    balancer: ILoadBalancer
+    if shared is not None:
+        balancer = shared.balancer
+    else:
+        knowledge = build_knowledge(settings, reactor, random.SystemRandom())
+        balancer = MemoryLoadBalancer(knowledge, POLICIES[settings.pick_policy])
     stats = Stats()
     relay = build_relay(reactor, settings.relay_flush_interval)
     limits = ConnectionLimits(
@@ -86,15 +104,14 @@ def build(settings: Settings, reactor: Any = None) -> Proxy:
         server=f"srsproxy-{platform.node()}", service=new_context_id(), pid=str(os.getpid()), version=__version__
     )
     rtmp = RtmpServer(rtmp_shared.Shared(reactor, settings, balancer, relay, stats, limits))
-    secret = settings.cluster_secret.encode("utf-8", "surrogateescape") or secrets.token_bytes()
     pins = Pins(secret, balancer, reactor)
     local = LocalSite(reactor, build_pages_site(reactor, settings.static_files, identity))
     http = HttpServer(http_shared.Shared(reactor, settings, balancer, relay, stats, limits, pins, local))
-    webrtc = WebRtcServer(
-        webrtc_shared.Shared(reactor, settings, balancer, relay, stats, limits, Credentials(secret, pins))
-    )
-    srt = SrtServer(srt_shared.Shared(reactor, settings, balancer, stats, limits, Cookies(secret)))
-    proxy = Proxy(reactor, settings, stats, relay, [rtmp, http, webrtc, srt])
+    credentials, cookies = Credentials(secret, pins), Cookies(secret)
+    keyed += [pins, credentials, cookies]
+    webrtc = WebRtcServer(webrtc_shared.Shared(reactor, settings, balancer, relay, stats, limits, credentials))
+    srt = SrtServer(srt_shared.Shared(reactor, settings, balancer, stats, limits, cookies))
+    proxy = Proxy(reactor, settings, stats, relay, [rtmp, http, webrtc, srt], shared)
     local.setServiceParent(proxy)
     proxy.listen("RTMP", settings.rtmp_server, rtmp)
     proxy.listen("HTTP", settings.http_server, http)
@@ -104,7 +121,7 @@ def build(settings: Settings, reactor: Any = None) -> Proxy:
     # A session has its own place among all; its client's connection here is short.
     api_limits = ConnectionLimits(0, settings.max_pending_per_address, 0)
     proxy.listen("HTTP API", settings.http_api, LimitedFactory(api_site, api_limits))
-    system_site = build_system_site(reactor, balancer, settings.register_token, identity)
+    system_site = build_system_site(reactor, balancer, settings.register_token, identity, proxy.hindrance)
     proxy.listen("system API", settings.system_api, _limited(system_site))
     if settings.profile is not None:
         proxy.listen("profiling", settings.profile, _limited(build_profile_site(reactor)))
@@ -118,9 +135,16 @@ class Proxy(MultiService):
     """The running proxy: its listeners, and an orderly end for the sessions of its media servers."""
 
     def __init__(
-        self, reactor: Any, settings: Settings, stats: Stats, relay: IStreamRelay, servers: Sequence[IMediaServer]
+        self,
+        reactor: Any,
+        settings: Settings,
+        stats: Stats,
+        relay: IStreamRelay,
+        servers: Sequence[IMediaServer],
+        shared: RedisService | None,
     ) -> None:
         MultiService.__init__(self)
+        self._shared = shared
         self.stats = stats
         self._reactor = reactor
         self._grace = settings.grace_quit_timeout
@@ -132,6 +156,19 @@ class Proxy(MultiService):
         port = strports_service(listener.endpoint_description(), factory, self._reactor)
         port.setName(surface)
         port.setServiceParent(self)
+
+    def hindrance(self) -> str | None:
+        """Why no clients should be sent to this proxy, if there is a reason."""
+        if not self.running:
+            return "the proxy is shutting down"
+        if self._shared is not None and not self._shared.balancer.is_ready:
+            return "Redis has not been there since the start"
+        return None
+
+    def startService(self) -> None:
+        if self._shared is not None:
+            self._shared.startService()
+        MultiService.startService(self)
 
     def stopService(self) -> Deferred[None]:
         """Accept nothing more and let running sessions end, for as long as the settings give them."""
@@ -151,6 +188,8 @@ class Proxy(MultiService):
         if grace.active():
             grace.cancel()
         self._relay.close()
+        if self._shared is not None:
+            await self._shared.stopService()
 
     def _abort(self) -> None:
         for server in self._servers:
@@ -161,11 +200,56 @@ def _limited(site: IProtocolFactory) -> LimitedFactory:
     return LimitedFactory(site, ConnectionLimits(0, _API_CONNECTIONS_PER_ADDRESS, 0))
 
 
-def _build_balancer(settings: Settings, clock: Any) -> ILoadBalancer:
-    if settings.load_balancer_type is not LoadBalancerType.MEMORY:
-        raise ConfigError(f"PROXY_LOAD_BALANCER_TYPE={settings.load_balancer_type}: this version has memory only")
-    knowledge = build_knowledge(settings, clock, random.SystemRandom())
-    return MemoryLoadBalancer(knowledge, POLICIES[settings.pick_policy])
+class _Keyed(Protocol):
+    """What the secret of the cluster is for."""
+
+    def rekey(self, secret: bytes) -> None: ...
+
+
+def _log_fatal(error: ConfigError) -> None:
+    _log.critical("{reason}", reason=describe(error))
+
+
+def _build_shared(
+    settings: Settings, reactor: Any, agreed: Callable[[bytes], None] | None, fatal: Callable[[ConfigError], None]
+) -> RedisService | None:
+    """What shares the state of this proxy with others, if the settings ask for that.
+
+    :raises ConfigError: it cannot be.
+    """
+    if settings.load_balancer_type is not LoadBalancerType.REDIS:
+        return None
+    place = Place(
+        host=settings.redis_host,
+        port=settings.redis_port,
+        username=settings.redis_username,
+        password=settings.redis_password,
+        db=settings.redis_db,
+        socket=settings.redis_socket,
+        tls=settings.redis_tls,
+        ca=settings.redis_ca,
+        sentinels=settings.redis_sentinels,
+        master=settings.redis_sentinel_master,
+    )
+    lifetimes = Lifetimes(
+        origin=settings.origin_lifetime,
+        pick=settings.pick_lifetime,
+        hls=settings.hls_lifetime,
+        webrtc=settings.webrtc_lifetime,
+    )
+    chance = random.SystemRandom()
+    return RedisService(
+        reactor,
+        place,
+        settings.redis_key_prefix,
+        build_knowledge(settings, reactor, chance),
+        lifetimes,
+        POLICIES[settings.pick_policy],
+        settings.redis_timeout,
+        chance,
+        agreed,
+        fatal,
+    )
 
 
 def build_knowledge(settings: Settings, clock: IReactorTime, chance: random.Random) -> Knowledge:

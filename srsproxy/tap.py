@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import textwrap
@@ -25,7 +26,7 @@ from srsproxy.service import build
 _log = Logger()
 
 _INTRODUCTION = """\
-One address for RTMP in front of many SRS media origins, which register themselves with heartbeats.
+One address in front of many SRS media origins, which register themselves with heartbeats.
 
 Each option can also be set in the environment or in a file .env in the working directory: --rtmp-server is
 PROXY_RTMP_SERVER there. The command line is stronger than the environment, and that is stronger than .env. A LISTENER
@@ -125,8 +126,15 @@ def makeService(options: Options) -> IService:
         observer = twistd_observer(options.parent, settings.log_format, settings.log_level)
     application = _Application(observer)
     ForcedExit(reactor, settings.force_quit_timeout).setServiceParent(application)
+
+    def fatal(error: ConfigError) -> None:
+        _log.critical("srsproxy: {reason}", reason=describe(error))
+        # twistd has no other way to an exit status, which tells systemd that this is no orderly end.
+        atexit.register(os._exit, 1)
+        reactor.stop()
+
     try:
-        build(settings, reactor).setServiceParent(application)
+        build(settings, reactor, fatal).setServiceParent(application)
     except ConfigError as error:
         raise SystemExit(f"srsproxy: {describe(error)}") from error
     return application

@@ -40,6 +40,7 @@ _ADDRESS = re.compile(r"(?:(?P<v4>[0-9.]*|localhost):|\[(?P<v6>[^\[\]]+)\]:)?(?P
 _HOST = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
 _ANNOUNCED = re.compile(rf"(?:(?:tcp|udp)://)?(?:(?:{_HOST}|\[[0-9A-Fa-f:.]+\])?:)?(?P<port>[0-9]{{1,5}})")
 _PUBLIC_ADDRESS = re.compile(rf"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>{_HOST}))(?::(?P<port>[0-9]{{1,5}}))?")
+_SENTINEL_PORT = 26379
 _PATH_SEGMENT = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -233,6 +234,19 @@ def _public_addresses(text: str) -> tuple[PublicAddress, ...]:
     return () if text == AUTO else tuple(public_address(item) for item in _items(text))
 
 
+def _sentinels(text: str) -> tuple[tuple[str, int], ...]:
+    addresses = map(public_address, _items(text))
+    return tuple((address.host, address.port or _SENTINEL_PORT) for address in addresses)
+
+
+def _optional_file(text: str) -> Path | None:
+    if not text:
+        return None
+    if not Path(text).is_file():
+        raise ValueError("there is none")
+    return Path(text)
+
+
 def _optional_folder(text: str) -> Path | None:
     if not text:
         return None
@@ -290,3 +304,9 @@ PUBLIC_ADDRESSES: Kind[tuple[PublicAddress, ...]] = Kind(
 TOKEN: Kind[str] = Kind("token", "letters, digits, _ and -", _token)
 TEXT: Kind[str] = Kind("text", "text", str)
 FOLDER: Kind[Path | None] = Kind("folder", "the path of a folder", _optional_folder)
+FILE: Kind[Path | None] = Kind("file", "the path of a file", _optional_file)
+SENTINELS: Kind[tuple[tuple[str, int], ...]] = Kind(
+    "sentinels",
+    f"IP addresses or host names separated by commas, each of which may have a port other than {_SENTINEL_PORT}",
+    _sentinels,
+)

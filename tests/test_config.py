@@ -58,6 +58,14 @@ OWN_SETTINGS: dict[str, object] = {
     "PROXY_LOG_FORMAT": LogFormat.TEXT,
     "PROXY_LOG_LEVEL": LogThreshold.INFO,
     "PROXY_REGISTER_TOKEN": "",
+    "PROXY_REDIS_SOCKET": "",
+    "PROXY_REDIS_USERNAME": "",
+    "PROXY_REDIS_KEY_PREFIX": "",
+    "PROXY_REDIS_TLS": False,
+    "PROXY_REDIS_CA": None,
+    "PROXY_REDIS_SENTINELS": (),
+    "PROXY_REDIS_SENTINEL_MASTER": "mymaster",
+    "PROXY_REDIS_TIMEOUT": 1.0,
     "PROXY_ORIGIN_LIFETIME": 300.0,
     "PROXY_PICK_LIFETIME": 120.0,
     "PROXY_HLS_LIFETIME": 120.0,
@@ -102,7 +110,14 @@ OWN_SETTINGS: dict[str, object] = {
 }
 
 # Kinds that take any text at all.
-ANY_TEXT = {"PROXY_REDIS_PASSWORD", "PROXY_CLUSTER_SECRET"}
+ANY_TEXT = {
+    "PROXY_CLUSTER_SECRET",
+    "PROXY_REDIS_KEY_PREFIX",
+    "PROXY_REDIS_PASSWORD",
+    "PROXY_REDIS_SENTINEL_MASTER",
+    "PROXY_REDIS_SOCKET",
+    "PROXY_REDIS_USERNAME",
+}
 
 # Wrong values of each kind, and what the error must say to be of help.
 BAD_ADDRESSES = ["0x50", "-1", "65536", "1.2.3.4", "1.2.3:80", "256.1.1.1:80", "::1:80", "[::1]", "[1.2.3.4]:80", "80 "]
@@ -132,6 +147,8 @@ BAD_VALUES: dict[str, tuple[list[str], str]] = {
         "expected a duration such as",
     ),
     "folder": (["/nonexistent/folder", __file__], "expected the path of a folder (there is none)"),
+    "file": (["/nonexistent/file", str(Path(__file__).parent)], "expected the path of a file (there is none)"),
+    "sentinels": (["a b", "1.2.3", "a:0", "a:65536", "a:b", "udp://a", "a/b"], "expected IP addresses or host names"),
     "on|off": (["true", "1", "ON", "yes"], "expected on or off"),
     "host": (["a b", "http://a", "a/b", "[::1]", "a:"], "expected an IP address or a host name"),
     "endpoint": (["0", "65536", "x", "a b:1", "http://1.2.3.4:80", "1935,1936"], "expected PORT or IP:PORT"),

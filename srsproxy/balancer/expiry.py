@@ -77,6 +77,11 @@ class ExpiringTable(Generic[K, V]):
         if entry is not None:
             self._dropped(entry[0])
 
+    def clear(self) -> None:
+        """Drop all."""
+        for key in list(self._entries):
+            self.remove(key)
+
     def expire(self, now: float) -> list[V]:
         """Drop every entry whose time has come. Returns their values."""
         expired = []

@@ -56,6 +56,13 @@ class Pins:
         self._reloaded_at: float | None = None
         self._waiting: list[Deferred[None]] = []
 
+    def rekey(self, secret: bytes) -> None:
+        """Use another secret from now on."""
+        self._secret = secret
+        self._tokens.clear()
+        self._servers, self._authorities = {}, {}
+        self._reloaded_at = None
+
     def token(self, server: str) -> str:
         """The token of an origin, registered or not: 16 lower-case letters and digits, which are
         URI characters as well as ICE ones (RFC 8839, section 5.4)."""

@@ -27,6 +27,10 @@ class Cookies:
     """
 
     def __init__(self, secret: bytes) -> None:
+        self.rekey(secret)
+
+    def rekey(self, secret: bytes) -> None:
+        """Use another secret from now on."""
         self._key = hmac.digest(secret, b"srt cookie", "sha256")
 
     def make(self, address: Address, now: float) -> int:

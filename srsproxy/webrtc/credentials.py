@@ -47,6 +47,10 @@ class Credentials:
         self._secret = secret
         self._pins = pins
 
+    def rekey(self, secret: bytes) -> None:
+        """Use another secret from now on; the tokens of origins have their own."""
+        self._secret = secret
+
     def draw(self, server: str, client_ufrag: str) -> IceCredentials:
         """New ones for a session at this origin.
 

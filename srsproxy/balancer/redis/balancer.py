@@ -1,0 +1,377 @@
+"""The balancer of many proxies: what they share is in Redis.
+
+Theory of operation. Each proxy also keeps what it learns (:class:`~srsproxy.balancer.knowledge.Knowledge`):
+
+* While Redis is there, it decides: what it says of a stream replaces what was known, and a new pick is made by one
+  script, so that all proxies get the one that was first. A pick is asked for again after :data:`FRESH_FOR` seconds at
+  the latest; the list of origins is asked for as often.
+* While it is lost, or too slow, the proxy goes on with what it knows, and chooses by rendezvous hashing, so that
+  proxies that know the same origins still agree.
+* When it is back, maybe empty, each proxy writes back what it knows, wherever Redis has nothing newer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, cast
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from srsproxy.balancer.expiry import ExpiringTable
+from srsproxy.balancer.knowledge import MAX_ORIGINS, MAX_PICKS, Knowledge
+from srsproxy.balancer.model import HlsSession, Origin, Surface, WebRtcSession
+from srsproxy.balancer.policy import Policy, rendezvous
+from srsproxy.balancer.redis import scripts
+from srsproxy.balancer.redis.model import Reply, StoreError
+from srsproxy.balancer.redis.records import Keys, decode_hls, decode_webrtc
+from srsproxy.balancer.redis.store import Store
+from srsproxy.errors import LimitExceeded, NoOrigin, PeerError, in_background
+from srsproxy.interfaces import ILoadBalancer
+
+FRESH_FOR: Final = 1.0
+"""Seconds for which a pick, and the list of origins, are used without asking Redis again. So long a proxy may send new
+clients to an origin that another proxy has just given up."""
+
+_RENEWALS_PER_LIFETIME: Final = 4
+"""How often within its lifetime the pick of a pinned client is renewed in Redis at the most: HLS viewers ask for their
+origin with every segment."""
+
+_SAME: Final = 0.5
+"""Seconds by which the end of a record's life seems to change from one look to the next without a heartbeat."""
+
+_MAX_ATTEMPTS: Final = 5
+"""How often a stream is looked up again because another proxy was faster."""
+
+_log = Logger()
+
+
+class Lifetimes:
+    """How long what is in Redis lives there, in seconds."""
+
+    __slots__ = ("hls", "origin", "pick", "webrtc")
+
+    def __init__(self, *, origin: float, pick: float, hls: float, webrtc: float) -> None:
+        self.origin = origin
+        self.pick = pick
+        self.hls = hls
+        self.webrtc = webrtc
+
+
+@implementer(ILoadBalancer)
+class RedisLoadBalancer:
+    """See the module's text. Every answer comes within the store's deadline, whatever Redis does.
+
+    :param knowledge: what this proxy knows.
+    :param store: Redis; :meth:`restore` is to be called whenever it comes.
+    :param policy: chooses the origin of a new stream while Redis is there.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        knowledge: Knowledge,
+        store: Store,
+        keys: Keys,
+        lifetimes: Lifetimes,
+        policy: Policy,
+    ) -> None:
+        self._clock = clock
+        self._knowledge = knowledge
+        self._store = store
+        self._keys = keys
+        self._lifetimes = lifetimes
+        self._policy = policy
+        # Streams whose pick was confirmed lately, and those whose pick was renewed lately.
+        self._fresh = ExpiringTable[str, None](FRESH_FOR, MAX_PICKS, lambda _: None)
+        self._renewed = ExpiringTable[str, None](lifetimes.pick / _RENEWALS_PER_LIFETIME, MAX_PICKS, lambda _: None)
+        # When the record of each origin would expire, by its id, as Redis said last.
+        self._deadlines = ExpiringTable[str, float](lifetimes.origin, MAX_ORIGINS, lambda _: None)
+        self._loading: list[Deferred[None]] = []
+        self._is_ready = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether Redis has been there since the start: before, this proxy knows nothing of the others."""
+        return self._is_ready
+
+    # Origins
+
+    def register(self, origin: Origin) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._register(origin))
+
+    async def _register(self, origin: Origin) -> None:
+        self._knowledge.register(origin)
+        now = datetime.now(UTC)
+        call = scripts.register(self._keys, origin, now, self._lifetimes.origin, MAX_ORIGINS)
+        try:
+            done = await self._store.run(*call)
+        except StoreError as error:
+            _log.debug("heartbeat of {id} kept here: {error}", id=origin.id, error=error)
+            return
+        if not done:
+            raise LimitExceeded(f"{MAX_ORIGINS} origins are registered already")
+
+    def origins(self) -> Deferred[list[Origin]]:
+        return succeed(self._knowledge.origins())
+
+    def report_failure(self, origin: Origin) -> Deferred[None]:
+        self._knowledge.failed(origin)
+        return succeed(None)
+
+    def report_success(self, origin: Origin) -> Deferred[None]:
+        self._knowledge.succeeded(origin)
+        return succeed(None)
+
+    # Streams
+
+    def pick(
+        self, key: str, surface: Surface, exclude: Collection[str] = (), prefer: str | None = None
+    ) -> Deferred[Origin]:
+        return Deferred.fromCoroutine(self._pick(key, surface, exclude, prefer))
+
+    async def _pick(self, key: str, surface: Surface, exclude: Collection[str], prefer: str | None) -> Origin:
+        if self._store.up:
+            try:
+                return await self._pick_shared(key, surface, exclude, prefer)
+            except StoreError as error:
+                _log.debug("{key} picked without Redis: {error}", key=key, error=error)
+        held = self._knowledge.held(key, surface, exclude)
+        if held is not None:
+            return held
+        chosen = self._knowledge.choose(key, surface, exclude, prefer, rendezvous)
+        self._knowledge.assign(key, chosen, tried=True)
+        return chosen
+
+    async def _pick_shared(self, key: str, surface: Surface, exclude: Collection[str], prefer: str | None) -> Origin:
+        """
+        :raises StoreError: Redis is lost.
+        """
+        if not self._is_ready:
+            await self._load()
+        if self._is_fresh(key):
+            held = self._knowledge.held(key, surface, exclude)
+            if held is not None:
+                return held
+        for _ in range(_MAX_ATTEMPTS):
+            current = await self._look_up(key)
+            held = self._knowledge.held(key, surface, exclude)
+            if held is not None:
+                return held
+            chosen = self._knowledge.choose(key, surface, exclude, prefer, self._policy)
+            call = scripts.claim(self._keys, key, chosen.id, current, self._lifetimes.pick)
+            if await self._learn(key, await self._store.run(*call)) == chosen.id:
+                self._knowledge.assign(key, chosen, tried=True)
+                return chosen
+        raise NoOrigin("the stream's origin changes all the time")
+
+    def _is_fresh(self, key: str) -> bool:
+        self._fresh.expire(self._clock.seconds())
+        return key in self._fresh
+
+    async def _look_up(self, key: str) -> str | None:
+        """The id of the stream's origin as Redis knows it.
+
+        :raises StoreError: Redis is lost.
+        """
+        return await self._learn(key, await self._store.run(*scripts.look_up(self._keys, key, self._lifetimes.pick)))
+
+    async def _learn(self, key: str, pick: Reply) -> str | None:
+        """Redis says that this is the pick of a stream. Returns the id of the origin."""
+        origin_id = self._keys.origin_id(pick) if isinstance(pick, str) else None
+        origin = None
+        if origin_id is not None:
+            origin = self._origin(origin_id)
+            if origin is None:
+                await self._load()
+                origin = self._origin(origin_id)
+        if origin is None:
+            self._knowledge.unassign(key)
+        else:
+            self._knowledge.assign(key, origin)
+        self._fresh.store(key, None, self._clock.seconds())
+        return origin_id
+
+    def _origin(self, origin_id: str) -> Origin | None:
+        return next((origin for origin in self._knowledge.origins() if origin.id == origin_id), None)
+
+    def pinned(self, key: str, server: str, surface: Surface) -> Deferred[Origin | None]:
+        now = self._clock.seconds()
+        self._renewed.expire(now)
+        if self._store.up and key not in self._renewed:
+            self._renewed.store(key, None, now)
+            in_background(_log, "renew the pick of a pinned client", self.refresh([key]))
+        return succeed(self._knowledge.pinned(key, server, surface))
+
+    def picked(self, keys: Sequence[str]) -> Deferred[str | None]:
+        return Deferred.fromCoroutine(self._picked(keys))
+
+    async def _picked(self, keys: Sequence[str]) -> str | None:
+        if self._store.up and not all(map(self._is_fresh, keys)):
+            try:
+                picks = await self._store.command("MGET", *map(self._keys.pick, keys))
+                for key, pick in zip(keys, picks if isinstance(picks, list) else [], strict=False):
+                    await self._learn(key, pick)
+            except StoreError as error:
+                _log.debug("{key} looked for without Redis: {error}", key=keys[0], error=error)
+        return next((key for key in keys if self._knowledge.origin_of(key) is not None), None)
+
+    def refresh(self, keys: Collection[str]) -> Deferred[None]:
+        self._knowledge.refresh(keys)
+        return Deferred.fromCoroutine(self._run_all(scripts.refresh(self._keys, keys, self._lifetimes.pick)))
+
+    # Sessions
+
+    def save_hls(self, session: HlsSession) -> Deferred[HlsSession]:
+        return Deferred.fromCoroutine(self._save_hls(session))
+
+    async def _save_hls(self, session: HlsSession) -> HlsSession:
+        try:
+            text = await self._store.run(*scripts.save_hls(self._keys, session, self._lifetimes.hls))
+        except StoreError as error:
+            _log.debug("HLS session of {key} kept here: {error}", key=session.key, error=error)
+            return self._knowledge.save_hls(session)
+        if not isinstance(text, str):
+            raise ValueError(f"spbhid {session.spbhid!r} is that of another stream")
+        return decode_hls(text)
+
+    def load_hls(self, spbhid: str) -> Deferred[HlsSession | None]:
+        return Deferred.fromCoroutine(self._load_hls(spbhid))
+
+    async def _load_hls(self, spbhid: str) -> HlsSession | None:
+        try:
+            text = await self._store.run(*scripts.load_hls(self._keys, spbhid, self._lifetimes.hls))
+            return decode_hls(text) if isinstance(text, str) else None
+        except (StoreError, PeerError) as error:
+            _log.debug("HLS session {spbhid} looked for here: {error}", spbhid=spbhid, error=error)
+            return self._knowledge.load_hls(spbhid)
+
+    def save_webrtc(self, session: WebRtcSession) -> Deferred[None]:
+        self._knowledge.save_webrtc(session)
+        return Deferred.fromCoroutine(self._run_all([scripts.save_webrtc(self._keys, session, self._lifetimes.webrtc)]))
+
+    def load_webrtc(self, ufrag: str) -> Deferred[WebRtcSession | None]:
+        return Deferred.fromCoroutine(self._load_webrtc(ufrag))
+
+    async def _load_webrtc(self, ufrag: str) -> WebRtcSession | None:
+        try:
+            text = await self._store.run(*scripts.load_webrtc(self._keys, ufrag, self._lifetimes.webrtc))
+            session = decode_webrtc(text) if isinstance(text, str) else None
+        except (StoreError, PeerError) as error:
+            _log.debug("WebRTC session looked for here: {error}", error=error)
+            return self._knowledge.load_webrtc(ufrag)
+        if session is None:
+            self._knowledge.drop_webrtc(ufrag)
+        else:
+            self._knowledge.save_webrtc(session)
+        return session
+
+    def drop_webrtc(self, ufrag: str) -> Deferred[None]:
+        self._knowledge.drop_webrtc(ufrag)
+        return Deferred.fromCoroutine(self._drop_webrtc(ufrag))
+
+    async def _drop_webrtc(self, ufrag: str) -> None:
+        try:
+            await self._store.command("DEL", self._keys.webrtc(ufrag), self._keys.ufrag(ufrag))
+        except StoreError as error:
+            _log.debug("WebRTC session dropped here only: {error}", error=error)
+
+    async def _run_all(self, calls: Iterable[scripts.Call]) -> None:
+        """Run scripts without a result; what Redis does not take, this proxy writes back later."""
+        try:
+            for call in calls:
+                await self._store.run(*call)
+        except StoreError as error:
+            _log.debug("kept here: {error}", error=error)
+
+    # What other proxies know
+
+    def look_around(self) -> Deferred[None]:
+        """Learn which origins are registered anywhere; to be called every :data:`FRESH_FOR` seconds."""
+        if not self._store.up:
+            return succeed(None)
+        return Deferred.fromCoroutine(self._load()).addErrback(_lost)
+
+    async def _load(self) -> None:
+        """Ask for all origins; all who ask meanwhile wait for the same answer.
+
+        :raises StoreError: Redis is lost.
+        """
+        waiting: Deferred[None] = Deferred()
+        self._loading.append(waiting)
+        if len(self._loading) == 1:
+            loading = Deferred.fromCoroutine(self._load_now())
+            loading.addBoth(self._tell_loaded)
+        await waiting
+
+    def _tell_loaded(self, result: Any) -> None:
+        waiting, self._loading = self._loading, []
+        for one in waiting:
+            one.callback(result)
+
+    async def _load_now(self) -> None:
+        reply = await self._store.run(*scripts.origins(self._keys))
+        if not isinstance(reply, list):
+            return
+        registered = scripts.parse_origins(self._keys, cast(list[str | int], reply))
+        now = self._clock.seconds()
+        self._deadlines.expire(now)
+        # The one with the latest heartbeat comes last: so it takes the place of an earlier start.
+        for origin, left, _ in sorted(registered, key=lambda one: one.lifetime or 0.0):
+            deadline = now + (self._lifetimes.origin if left is None else left)
+            known = self._deadlines.get(origin.id)
+            if known is None or deadline > known + _SAME:
+                self._deadlines.store(origin.id, deadline, now)
+                with suppress(LimitExceeded):
+                    self._knowledge.register(origin)
+        self._knowledge.share({origin.server: streams for origin, _, streams in registered})
+        self._is_ready = True
+
+    # When Redis comes
+
+    async def restore(self) -> None:
+        """Redis is there: write back what this proxy knows, and learn what it has."""
+        for table in (self._fresh, self._renewed, self._deadlines):
+            table.clear()
+        try:
+            await self._restore()
+        except StoreError as error:
+            _log.debug("not all written back: {error}", error=error)
+
+    async def _restore(self) -> None:
+        keys, knowledge, lifetimes = self._keys, self._knowledge, self._lifetimes
+        now = datetime.now(UTC)
+        for origin, left in knowledge.heartbeats():
+            heard = now - timedelta(seconds=max(0.0, lifetimes.origin - left))
+            await self._store.run(*scripts.register(keys, origin, heard, left, MAX_ORIGINS, restore=True))
+        await self._load()
+        picks = {key: origin.id for key, origin in knowledge.picks().items()}
+        asked = iter(picks)
+        for call in scripts.restore_picks(keys, picks, lifetimes.pick):
+            in_force = await self._store.run(*call)
+            for pick in in_force if isinstance(in_force, list) else []:
+                await self._learn(next(asked), pick)
+        for hls in knowledge.hls_sessions():
+            await self._store.run(*scripts.save_hls(keys, hls, lifetimes.hls))
+        for webrtc in knowledge.webrtc_sessions():
+            await self._store.run(*scripts.save_webrtc(keys, webrtc, lifetimes.webrtc, restore=True))
+
+    async def agree_on_secret(self, own: str) -> str:
+        """What all proxies use that were not told a secret: the first one's.
+
+        :param own: of this proxy; printable.
+        :raises StoreError: Redis is lost.
+        """
+        await self._store.command("SETNX", self._keys.secret, own)
+        agreed = await self._store.command("GET", self._keys.secret)
+        return agreed if isinstance(agreed, str) and agreed else own
+
+
+def _lost(failure: Failure) -> None:
+    """Redis is lost, as the store tells."""
+    failure.trap(StoreError)
