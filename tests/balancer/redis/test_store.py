@@ -13,14 +13,14 @@ from typing import Any, Self
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
-from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from srsproxy.balancer.redis.connection import MAX_REPLY
+from srsproxy.balancer.redis.connection import MAX_REPLY, connect
 from srsproxy.balancer.redis.model import CommandRefused, Place, StoreLost
 from srsproxy.balancer.redis.scripts import Script
 from srsproxy.balancer.redis.store import CONNECTIONS, Store
@@ -469,6 +469,15 @@ class TestLoss:
                 await until(reactor, lambda: len(peers.all) > CONNECTIONS, "another attempt")
         assert store.times_up == 0
         assert logged.at(LogLevel.warn) == [f"Redis at {HOST}:{peers.port} is lost: {reason}"]
+
+    @in_reactor
+    async def test_nothing_counts_after_what_is_wrong(self) -> None:
+        async with Peers(b"garbage\r\n+PONG\r\n") as peers:
+            endpoint = TCP4ClientEndpoint(reactor, HOST, peers.port)
+            connection = await connect(endpoint, reactor, PATIENCE)
+            with pytest.raises(StoreLost, match=FOREIGN):
+                await connection.call("PING")
+            await connection.close()
 
 
 class TestSentinels:
