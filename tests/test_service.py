@@ -52,7 +52,7 @@ class Relay:
 
 def running(server: Server) -> tuple[Clock, Relay, Proxy]:
     clock, relay = Clock(), Relay()
-    proxy = Proxy(clock, replace(Settings(), grace_quit_timeout=5.0), Stats(), relay, [server])
+    proxy = Proxy(clock, replace(Settings(), grace_quit_timeout=5.0), Stats(), relay, [server], None)
     proxy.startService()
     return clock, relay, proxy
 
@@ -98,9 +98,16 @@ def test_the_default_backend_is_part_of_the_service_if_it_is_enabled(enabled: bo
     assert any(isinstance(service, DefaultBackend) for service in services) is enabled
 
 
-def test_a_balancer_that_is_not_there_is_an_error_that_names_the_setting() -> None:
-    with pytest.raises(ConfigError, match="PROXY_LOAD_BALANCER_TYPE=redis"):
-        build(replace(Settings(), load_balancer_type=LoadBalancerType.REDIS), reactor)
+def test_a_proxy_that_shares_is_not_ready_before_redis_has_been_there() -> None:
+    alone, sharing = (build(replace(Settings(), load_balancer_type=kind), reactor) for kind in LoadBalancerType)
+    alone.running = sharing.running = 1
+
+    assert alone.hindrance() is None
+    assert sharing.hindrance() == "Redis has not been there since the start"
+
+
+def test_a_proxy_that_does_not_run_wants_no_clients() -> None:
+    assert build(Settings(), reactor).hindrance() == "the proxy is shutting down"
 
 
 def test_a_default_backend_that_cannot_be_dialled_is_an_error_that_is_told_once() -> None:
