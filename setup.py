@@ -49,12 +49,12 @@ setup(
         "twisted>=26.4",
         # contracts between the parts of srsproxy, in Twisted's way
         "zope.interface>=6",
-        # TLS in Twisted's endpoints "ssl:" and "tls:"
+        # TLS in Twisted's endpoints "ssl:" and "tls:", and towards Redis
         "pyopenssl>=24",
-        # without it, Twisted warns that it cannot check host names of certificates
+        # checks that the certificate of a Redis server is for its host
         "service-identity>=24.1",
-        # Redis by the load balancer that proxies share
-        "txredisapi>=1.4.10",
+        # the protocol of Redis, for the load balancer that proxies share; 1.6 is what its connections were written for
+        "txredisapi>=1.6",
         # .env files with quotes, comments and "export", as other tools read them
         "python-dotenv>=1.0",
         # durations as users of the Go proxy write them: 1m30s

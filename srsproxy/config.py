@@ -404,6 +404,9 @@ class Settings:
         if values["force_quit_timeout"] < values["grace_quit_timeout"]:
             force, grace = (f"{named[key]}={texts[key]!r}" for key in ("force_quit_timeout", "grace_quit_timeout"))
             raise ConfigError(f"{force}: expected no less than {grace}")
+        if values["srt_origin_timeout"] >= values["srt_handshake_timeout"]:
+            step, handshake = (f"{named[key]}={texts[key]!r}" for key in ("srt_origin_timeout", "srt_handshake_timeout"))
+            raise ConfigError(f"{step}: expected less than {handshake}")
         return cls(**values, unknown_names=_unknown_names({**dotenv, **environ}))
 
 

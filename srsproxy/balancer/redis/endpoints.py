@@ -59,7 +59,7 @@ def _trust(ca: Path | None) -> Any:
     try:
         certificates = load_pem_x509_certificates(ca.read_bytes())
     except OSError as error:
-        raise ConfigError(f"PROXY_REDIS_TLS_CA={ca}: cannot be read") from error
+        raise ConfigError(f"PROXY_REDIS_CA={ca}: cannot be read") from error
     except ValueError as error:
-        raise ConfigError(f"PROXY_REDIS_TLS_CA={ca}: expected certificates in PEM form") from error
+        raise ConfigError(f"PROXY_REDIS_CA={ca}: expected certificates in PEM form") from error
     return trustRootFromCertificates([Certificate(X509.from_cryptography(one)) for one in certificates])

@@ -325,12 +325,12 @@ class TestTls:
             assert store.times_up == 0
 
     def test_file_of_authorities_is_missing(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match=r"^PROXY_REDIS_TLS_CA=.*/none.pem: cannot be read"):
+        with pytest.raises(ConfigError, match=r"^PROXY_REDIS_CA=.*/none.pem: cannot be read"):
             RunningStore(reactor, Place(tls=True, ca=tmp_path / "none.pem"))
 
     def test_file_of_authorities_is_something_else(self, tmp_path: Path) -> None:
         (tmp_path / "ca.pem").write_text("garbage")
-        with pytest.raises(ConfigError, match=r"^PROXY_REDIS_TLS_CA=.*/ca.pem: expected certificates in PEM form"):
+        with pytest.raises(ConfigError, match=r"^PROXY_REDIS_CA=.*/ca.pem: expected certificates in PEM form"):
             RunningStore(reactor, Place(tls=True, ca=tmp_path / "ca.pem"))
 
 
