@@ -401,12 +401,12 @@ class Settings:
             name, text = next(found, (setting.environment_name, setting.default))
             named[setting.attribute], texts[setting.attribute] = name, text
         values = {row.attribute: row.parse(named[row.attribute], texts[row.attribute]) for row in SETTINGS}
-        if values["force_quit_timeout"] < values["grace_quit_timeout"]:
-            force, grace = (f"{named[key]}={texts[key]!r}" for key in ("force_quit_timeout", "grace_quit_timeout"))
-            raise ConfigError(f"{force}: expected no less than {grace}")
-        if values["srt_origin_timeout"] >= values["srt_handshake_timeout"]:
-            step, handshake = (f"{named[key]}={texts[key]!r}" for key in ("srt_origin_timeout", "srt_handshake_timeout"))
-            raise ConfigError(f"{step}: expected less than {handshake}")
+        for less, more in (
+            ("grace_quit_timeout", "force_quit_timeout"),
+            ("srt_origin_timeout", "srt_handshake_timeout"),
+        ):
+            if values[less] > values[more]:
+                raise ConfigError(f"{named[more]}={texts[more]!r}: expected no less than {named[less]}={texts[less]!r}")
         return cls(**values, unknown_names=_unknown_names({**dotenv, **environ}))
 
 

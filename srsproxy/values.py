@@ -7,6 +7,7 @@ any, is a detail to add to :attr:`Kind.expected`. Kinds whose settings may be un
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import socket
 from collections.abc import Callable
@@ -240,19 +241,16 @@ def _sentinels(text: str) -> tuple[tuple[str, int], ...]:
 
 
 def _optional_file(text: str) -> Path | None:
-    if not text:
-        return None
-    if not Path(text).is_file():
+    # Unlike pathlib's, these raise nothing.
+    if text and not os.path.isfile(text):
         raise ValueError("there is none")
-    return Path(text)
+    return Path(text) if text else None
 
 
 def _optional_folder(text: str) -> Path | None:
-    if not text:
-        return None
-    if not Path(text).is_dir():
+    if text and not os.path.isdir(text):
         raise ValueError("there is none")
-    return Path(text)
+    return Path(text) if text else None
 
 
 def whole(name: str, minimum: int = 0, maximum: int = MAX_WHOLE) -> Kind[int]:

@@ -41,7 +41,7 @@ def balancer(clock: Clock) -> MemoryLoadBalancer:
 
 
 def listening(balancer: MemoryLoadBalancer, clock: Clock, token: str = "") -> SiteUnderTest:
-    site: Site = build_system_site(clock, balancer, token, IDENTITY)
+    site: Site = build_system_site(clock, balancer, token, IDENTITY, lambda: None)
     return SiteUnderTest(reactor, site)
 
 

@@ -23,7 +23,7 @@ ANSWER = (
 def listening(token: str = "") -> SiteUnderTest:
     clock = Clock()
     identity = ProxyIdentity("srsproxy-1", "abc", "4711", "1.2.3")
-    return SiteUnderTest(reactor, build_system_site(clock, make_balancer(clock), token, identity))
+    return SiteUnderTest(reactor, build_system_site(clock, make_balancer(clock), token, identity, lambda: None))
 
 
 @pytest.mark.parametrize("token", ["", "secret"])

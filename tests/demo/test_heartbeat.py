@@ -64,7 +64,7 @@ async def listening(factory: IProtocolFactory) -> AsyncIterator[str]:
 
 
 def system_api(balancer: Any, token: str = "") -> IProtocolFactory:
-    return build_system_site(reactor, balancer, token, ProxyIdentity("proxy", "1", "2", "1.0.0"))
+    return build_system_site(reactor, balancer, token, ProxyIdentity("proxy", "1", "2", "1.0.0"), lambda: None)
 
 
 class Unfinished(Protocol):
