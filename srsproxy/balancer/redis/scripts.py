@@ -102,12 +102,17 @@ local function count(pick, record)
     redis.call('PEXPIRE', set, lifetime)
 end
 
+-- Go proxies give picks no end, and never renew one: so that is left as it is.
+local function renew(pick)
+    if redis.call('PTTL', pick) ~= -1 then redis.call('PEXPIRE', pick, lifetime) end
+end
+
 -- Sets a pick, unless it counts and is not the expected one; either way it is renewed. Returns the pick in force.
 local function claim(pick, chosen, expected)
     local current = get(pick)
     if current ~= expected and lives(current) then chosen = current end
     if current ~= chosen and is_record(current) then redis.pcall('ZREM', streams_of(current), pick) end
-    redis.call('SET', pick, chosen, 'PX', lifetime)
+    if current == chosen then renew(pick) else redis.call('SET', pick, chosen, 'PX', lifetime) end
     count(pick, chosen)
     return chosen
 end
@@ -193,7 +198,7 @@ LOOK_UP: Final = Script(
     + """
 local record = get(KEYS[1])
 if not lives(record) then return nil end
-redis.call('PEXPIRE', KEYS[1], lifetime)
+renew(KEYS[1])
 count(KEYS[1], record)
 return record
 """,
@@ -215,7 +220,7 @@ for _, pick in ipairs(KEYS) do
     local record = get(pick)
     -- One without a record may get it back: an origin with running sessions is only late with its heartbeat.
     if is_record(record) then
-        redis.call('PEXPIRE', pick, lifetime)
+        renew(pick)
         count(pick, record)
     end
 end
@@ -366,14 +371,14 @@ def parse_origins(keys: Keys, result: Sequence[str | int]) -> list[Registered]:
 
 
 def look_up(keys: Keys, key: str, lifetime: float) -> Call:
-    """The pick of a stream, which is renewed even if it had no end, as those of Go proxies; nil if it has none that
+    """The pick of a stream, which is renewed unless it has no end, as those of Go proxies; nil if it has none that
     counts. :meth:`Keys.origin_id` tells the origin."""
     return Call(LOOK_UP, [keys.pick(key)], [*_names(keys), _ms(lifetime)])
 
 
 def claim(keys: Keys, key: str, chosen: str, expected: str | None, lifetime: float) -> Call:
     """Set the pick of a stream to an origin, if it has none that counts or has the expected one. The result is the pick
-    in force; it is renewed, whichever it is.
+    in force; it is renewed, whichever it is, unless it has no end.
 
     :param chosen: the id of the origin. Whether it is registered is not looked at.
     :param expected: the id of the origin that the stream is to be moved away from.

@@ -329,8 +329,8 @@ def test_a_malformed_pick_counts_as_none(redis: Client, text: str) -> None:
     redis.command("SET", KEYS.pick(STREAM), text)
     assert redis.run(look_up(STREAM)) is None
     redis.run(*scripts.refresh(KEYS, [STREAM], PICK_LIFETIME))
-    assert (redis.command("PTTL", KEYS.pick(STREAM)) == -1) == (KEYS.origin_id(text) is None)
     assert redis.run(claim(STREAM, origin)) == KEYS.server(origin.id)
+    assert 0 < redis.command("PTTL", KEYS.pick(STREAM)) <= PICK_LIFETIME * 1000
     assert streams(redis) == {origin.id: 1}
 
 
@@ -342,15 +342,16 @@ def test_a_pick_of_another_type_counts_as_none(redis: Client) -> None:
     assert redis.run(claim(STREAM, origin)) == KEYS.server(origin.id)
 
 
-def test_refreshing_renews_each_pick_and_counts_those_of_go_proxies(redis: Client) -> None:
+def test_refreshing_renews_each_pick_but_those_without_end_of_go_proxies_and_counts_all(redis: Client) -> None:
     (origin,) = make_registered(redis, "a")
     keys = [f"live/{number}" for number in range(MAX_PICKS_PER_CALL + 1)]
-    for key in keys:
-        redis.command("SET", KEYS.pick(key), KEYS.server(origin.id))
+    for number, key in enumerate(keys):
+        redis.command("SET", KEYS.pick(key), KEYS.server(origin.id), *(("PX", 1_000) if number % 2 else ()))
     calls = list(scripts.refresh(KEYS, [*keys, "live/unknown"], PICK_LIFETIME))
     assert len(calls) == 2
     assert [redis.run(call) for call in calls] == [None, None]
-    assert all(0 < redis.command("PTTL", KEYS.pick(key)) <= PICK_LIFETIME * 1000 for key in keys)
+    assert all(redis.command("PTTL", KEYS.pick(key)) > 1_000 for key in keys[1::2])
+    assert all(redis.command("PTTL", KEYS.pick(key)) == -1 for key in keys[::2])
     assert redis.command("EXISTS", KEYS.pick("live/unknown")) == 0
     assert streams(redis) == {origin.id: len(keys)}
 
@@ -440,7 +441,8 @@ def test_origins_and_picks_of_a_go_proxy_are_ours(go_redis: Client) -> None:
     names = json.loads(RECORDED[KEYS.all_servers].value)
     assert origins(go_redis) == [decode_origin(RECORDED[name].value) for name in names]
     assert go_redis.run(look_up(STREAM)) == RECORDED[KEYS.pick(STREAM)].value
-    assert 0 < go_redis.command("PTTL", KEYS.pick(STREAM)) <= PICK_LIFETIME * 1000
+    # Its proxy never renews a pick, and so gives it no end.
+    assert go_redis.command("PTTL", KEYS.pick(STREAM)) == -1
     assert sum(streams(go_redis).values()) == 1
 
 
