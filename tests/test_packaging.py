@@ -26,10 +26,11 @@ NOT_SOURCE = shutil.ignore_patterns(
     ".*", "__pycache__", "build", "dist", "*.egg-info", "dropin.cache", "results", "captures", "node_modules"
 )
 TWISTD = "from twisted.scripts.twistd import run; run()"
+# txredisapi imports the reactor; so the one module that imports it is only imported to connect to Redis.
 IMPORT_ALL = """
 import pkgutil, sys, srsproxy
 for module in pkgutil.walk_packages(srsproxy.__path__, "srsproxy."):
-    if not module.name.endswith("__main__"):
+    if not module.name.endswith("__main__") and module.name != "srsproxy.balancer.redis.connection":
         __import__(module.name)
 sys.exit("the reactor was imported" if "twisted.internet.reactor" in sys.modules else 0)
 """
