@@ -79,6 +79,7 @@ class Knowledge:
         self._health = OriginHealth(set_aside, down_after)
         # Origins by their ``server``: there is one entry for each, so that a restart replaces the entry.
         self._members = ExpiringTable[str, _Member](origin_lifetime, MAX_ORIGINS, self._member_dropped)
+        self._by_id: dict[str, _Member] = {}
         # Ids that were replaced, to notice one that is still alive.
         self._replaced = ExpiringTable[str, None](origin_lifetime, MAX_ORIGINS, lambda _: None)
         self._picks = ExpiringTable[str, _Member](pick_lifetime, MAX_PICKS, self._pick_dropped)
@@ -95,6 +96,12 @@ class Knowledge:
         """Those that are registered."""
         self._expire()
         return [member.origin for member in self._members.values()]
+
+    def origin(self, origin_id: str) -> Origin | None:
+        """The one with this id, if it is registered."""
+        self._expire()
+        member = self._by_id.get(origin_id)
+        return None if member is None else member.origin
 
     def heartbeats(self) -> list[tuple[Origin, float]]:
         """The same, with the seconds for which each is registered if it sends no further heartbeat."""
@@ -123,7 +130,7 @@ class Knowledge:
             if len(self._members) >= MAX_ORIGINS:
                 raise LimitExceeded(f"{MAX_ORIGINS} origins are registered already")
             _log.info("origin registered: {origin}", origin=origin)
-            self._members.store(origin.server, _Member(origin), now)
+            self._begin(_Member(origin), now)
             return
         shares_server = member.shares_server or origin.id in self._replaced
         if not shares_server:
@@ -137,7 +144,11 @@ class Knowledge:
                 new=origin,
             )
         self._replaced.store(member.origin.id, None, now)
-        self._members.store(origin.server, _Member(origin, shares_server=shares_server), now)
+        self._begin(_Member(origin, shares_server=shares_server), now)
+
+    def _begin(self, member: _Member, now: float) -> None:
+        self._members.store(member.origin.server, member, now)
+        self._by_id[member.origin.id] = member
 
     def failed(self, origin: Origin) -> None:
         """Connecting to it failed."""
@@ -161,6 +172,8 @@ class Knowledge:
 
     def _member_dropped(self, member: _Member) -> None:
         member.alive = False
+        if self._by_id.get(member.origin.id) is member:
+            del self._by_id[member.origin.id]
         self._health.forget(member.origin.id)
 
     def _expire(self) -> float:

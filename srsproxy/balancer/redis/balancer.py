@@ -186,19 +186,16 @@ class RedisLoadBalancer:
         origin_id = self._keys.origin_id(pick) if isinstance(pick, str) else None
         origin = None
         if origin_id is not None:
-            origin = self._origin(origin_id)
+            origin = self._knowledge.origin(origin_id)
             if origin is None:
                 await self._load()
-                origin = self._origin(origin_id)
+                origin = self._knowledge.origin(origin_id)
         if origin is None:
             self._knowledge.unassign(key)
         else:
             self._knowledge.assign(key, origin)
         self._fresh.store(key, None, self._clock.seconds())
         return origin_id
-
-    def _origin(self, origin_id: str) -> Origin | None:
-        return next((origin for origin in self._knowledge.origins() if origin.id == origin_id), None)
 
     def pinned(self, key: str, server: str, surface: Surface) -> Deferred[Origin | None]:
         now = self._clock.seconds()

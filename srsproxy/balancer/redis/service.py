@@ -55,6 +55,7 @@ class RedisService(Service):
         self._looking = TimerService(FRESH_FOR, self.balancer.look_around)
         self._looking.clock = reactor
         self._agreed = agreed
+        self._secret = ""
         self._fatal = fatal
 
     def startService(self) -> None:
@@ -76,7 +77,11 @@ class RedisService(Service):
 
     async def _join(self) -> None:
         if self._agreed is not None:
-            self._agreed((await self.balancer.agree_on_secret(secrets.token_hex())).encode())
+            # A Redis that comes back empty is told the secret that is in use.
+            agreed = await self.balancer.agree_on_secret(self._secret or secrets.token_hex())
+            if agreed != self._secret:
+                self._secret = agreed
+                self._agreed(agreed.encode())
         await self.balancer.restore()
 
     def _refused(self, error: ConfigError) -> None:
