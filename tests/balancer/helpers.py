@@ -43,21 +43,23 @@ def make_origin(server: str = "vid-1", service: str = "s1", pid: str = "1", **li
     return Origin("192.0.2.1", server, service, pid, "", **(listeners or {"rtmp": ("1935",)}))
 
 
-def make_balancer(clock: Clock, policy: str = "least-streams") -> MemoryLoadBalancer:
-    """A balancer with the lifetimes above, whose choices are the same in every run."""
-    return MemoryLoadBalancer(
-        Knowledge(
-            clock,
-            origin_lifetime=ORIGIN_LIFETIME,
-            pick_lifetime=PICK_LIFETIME,
-            hls_lifetime=SESSION_LIFETIME,
-            webrtc_lifetime=SESSION_LIFETIME,
-            set_aside=SET_ASIDE,
-            down_after=DOWN_AFTER,
-            random=Random(1),
-        ),
-        POLICIES[policy],
+def make_knowledge(clock: Clock, seed: int = 1) -> Knowledge:
+    """Nothing yet, with the lifetimes above, and chances that are the same in every run."""
+    return Knowledge(
+        clock,
+        origin_lifetime=ORIGIN_LIFETIME,
+        pick_lifetime=PICK_LIFETIME,
+        hls_lifetime=SESSION_LIFETIME,
+        webrtc_lifetime=SESSION_LIFETIME,
+        set_aside=SET_ASIDE,
+        down_after=DOWN_AFTER,
+        random=Random(seed),
     )
+
+
+def make_balancer(clock: Clock, policy: str = "least-streams") -> MemoryLoadBalancer:
+    """A balancer that begins with :func:`make_knowledge`."""
+    return MemoryLoadBalancer(make_knowledge(clock), POLICIES[policy])
 
 
 @implementer(ILogObserver)

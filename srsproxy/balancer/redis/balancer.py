@@ -165,9 +165,12 @@ class RedisLoadBalancer:
                 return held
             chosen = self._knowledge.choose(key, surface, exclude, prefer, self._policy)
             call = scripts.claim(self._keys, key, chosen.id, current, self._lifetimes.pick)
-            if await self._learn(key, await self._store.run(*call)) == chosen.id:
+            pick = await self._store.run(*call)
+            if pick == self._keys.server(chosen.id):
                 self._knowledge.assign(key, chosen, tried=True)
+                self._fresh.store(key, None, self._clock.seconds())
                 return chosen
+            await self._learn(key, pick)
         raise NoOrigin("the stream's origin changes all the time")
 
     def _is_fresh(self, key: str) -> bool:
