@@ -150,6 +150,12 @@ class Knowledge:
         self._members.store(member.origin.server, member, now)
         self._by_id[member.origin.id] = member
 
+    def gone(self, origin: Origin) -> None:
+        """Its last heartbeat, that others have heard, was too long ago."""
+        if self._is_current(origin):
+            _log.warn("origin {id} is gone: no proxy had a heartbeat", id=origin.id)
+            self._members.remove(origin.server)
+
     def failed(self, origin: Origin) -> None:
         """Connecting to it failed."""
         now = self._expire()

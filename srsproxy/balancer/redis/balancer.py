@@ -12,6 +12,7 @@ Theory of operation. Each proxy also keeps what it learns (:class:`~srsproxy.bal
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -107,8 +108,9 @@ class RedisLoadBalancer:
 
     async def _register(self, origin: Origin) -> None:
         self._knowledge.register(origin)
-        now = datetime.now(UTC)
-        call = scripts.register(self._keys, origin, now, self._lifetimes.origin, MAX_ORIGINS)
+        now = self._clock.seconds()
+        self._deadlines.store(origin.id, now + self._lifetimes.origin, now)
+        call = scripts.register(self._keys, origin, datetime.now(UTC), self._lifetimes.origin, MAX_ORIGINS)
         try:
             done = await self._store.run(*call)
         except StoreError as error:
@@ -329,6 +331,11 @@ class RedisLoadBalancer:
                 self._deadlines.store(origin.id, deadline, now)
                 with suppress(LimitExceeded):
                     self._knowledge.register(origin)
+        listed = {origin.id for origin, _, _ in registered}
+        for origin in self._knowledge.origins():
+            # One that has some time left is kept: Redis has lost it, and is told of it at its next heartbeat.
+            if origin.id not in listed and (self._deadlines.get(origin.id) or math.inf) <= now:
+                self._knowledge.gone(origin)
         self._knowledge.share({origin.server: streams for origin, _, streams in registered})
         self._is_ready = True
 

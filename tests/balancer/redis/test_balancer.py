@@ -218,8 +218,8 @@ async def test_one_who_gives_up_waiting_for_an_answer_takes_it_from_nobody(share
 
 @in_reactor
 async def test_a_stream_has_the_same_origin_at_every_proxy_and_for_every_protocol(shared: Sharing) -> None:
-    surfaces = {surface.value: ("1935",) for surface in Surface}
-    async with shared(4, *(make_origin(server, **surfaces) for server in "abcd")) as proxies:
+    origins = [Origin("192.0.2.1", name, "s1", "1", "", **{one.value: ("1935",) for one in Surface}) for name in "abcd"]
+    async with shared(4, *origins) as proxies:
         picked = [await proxy.pick(surface=surface) for proxy in proxies for surface in Surface]
         assert len(set(picked)) == 1
 
