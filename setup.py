@@ -73,6 +73,9 @@ setup(
             # types; mypy-zope teaches it zope.interface, and says which mypy it can work with
             "mypy",
             "mypy-zope",
+            # the tests read the Kubernetes manifests
+            "pyyaml",
+            "types-pyyaml",
             # tests, some of which need a running reactor
             "pytest>=8",
             "pytest-twisted",
