@@ -321,6 +321,13 @@ class Knowledge:
         self._spbhids[session.key] = session.spbhid
         return session
 
+    def learn_hls(self, session: HlsSession) -> None:
+        """This is the record in force."""
+        now = self._expire()
+        self._hls.remove(self._spbhids.get(session.key, ""))
+        self._hls.store(session.spbhid, session, now)
+        self._spbhids[session.key] = session.spbhid
+
     def hls_sessions(self) -> list[HlsSession]:
         """All of them."""
         self._expire()

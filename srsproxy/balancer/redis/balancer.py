@@ -95,6 +95,7 @@ class RedisLoadBalancer:
         self._deadlines = ExpiringTable[str, float](lifetimes.origin, MAX_ORIGINS, lambda _: None)
         self._loading: list[Deferred[None]] = []
         self._is_ready = False
+        self._is_restoring = False
 
     @property
     def is_ready(self) -> bool:
@@ -162,10 +163,13 @@ class RedisLoadBalancer:
                 return held
         for _ in range(_MAX_ATTEMPTS):
             current = await self._look_up(key)
+            if current is None and self._knowledge.origin_of(key) is not None:
+                # The origin is gone, or Redis is, with all that it had.
+                await self._load()
             held = self._knowledge.held(key, surface, exclude)
-            if held is not None:
+            if held is not None and current is not None:
                 return held
-            chosen = self._knowledge.choose(key, surface, exclude, prefer, self._policy)
+            chosen = held or self._knowledge.choose(key, surface, exclude, prefer, self._policy)
             call = scripts.claim(self._keys, key, chosen.id, current, self._lifetimes.pick)
             pick = await self._store.run(*call)
             if pick == self._keys.server(chosen.id):
@@ -189,17 +193,17 @@ class RedisLoadBalancer:
     async def _learn(self, key: str, pick: Reply) -> str | None:
         """Redis says that this is the pick of a stream. Returns the id of the origin."""
         origin_id = self._keys.origin_id(pick) if isinstance(pick, str) else None
-        origin = None
-        if origin_id is not None:
+        if origin_id is None:
+            return None
+        origin = self._knowledge.origin(origin_id)
+        if origin is None:
+            await self._load()
             origin = self._knowledge.origin(origin_id)
-            if origin is None:
-                await self._load()
-                origin = self._knowledge.origin(origin_id)
         if origin is None:
             self._knowledge.unassign(key)
         else:
             self._knowledge.assign(key, origin)
-        self._fresh.store(key, None, self._clock.seconds())
+            self._fresh.store(key, None, self._clock.seconds())
         return origin_id
 
     def pinned(self, key: str, server: str, surface: Surface) -> Deferred[Origin | None]:
@@ -240,7 +244,9 @@ class RedisLoadBalancer:
             return self._knowledge.save_hls(session)
         if not isinstance(text, str):
             raise ValueError(f"spbhid {session.spbhid!r} is that of another stream")
-        return decode_hls(text)
+        kept = decode_hls(text)
+        self._knowledge.learn_hls(kept)
+        return kept
 
     def load_hls(self, spbhid: str) -> Deferred[HlsSession | None]:
         return Deferred.fromCoroutine(self._load_hls(spbhid))
@@ -248,10 +254,11 @@ class RedisLoadBalancer:
     async def _load_hls(self, spbhid: str) -> HlsSession | None:
         try:
             text = await self._store.run(*scripts.load_hls(self._keys, spbhid, self._lifetimes.hls))
-            return decode_hls(text) if isinstance(text, str) else None
+            if isinstance(text, str):
+                self._knowledge.learn_hls(decode_hls(text))
         except (StoreError, PeerError) as error:
             _log.debug("HLS session {spbhid} looked for here: {error}", spbhid=spbhid, error=error)
-            return self._knowledge.load_hls(spbhid)
+        return self._knowledge.load_hls(spbhid)
 
     def save_webrtc(self, session: WebRtcSession) -> Deferred[None]:
         self._knowledge.save_webrtc(session)
@@ -266,6 +273,8 @@ class RedisLoadBalancer:
             session = decode_webrtc(text) if isinstance(text, str) else None
         except (StoreError, PeerError) as error:
             _log.debug("WebRTC session looked for here: {error}", error=error)
+            return self._knowledge.load_webrtc(ufrag)
+        if session is None and self._is_restoring:
             return self._knowledge.load_webrtc(ufrag)
         if session is None:
             self._knowledge.drop_webrtc(ufrag)
@@ -345,10 +354,13 @@ class RedisLoadBalancer:
         """Redis is there: write back what this proxy knows, and learn what it has."""
         for table in (self._fresh, self._renewed, self._deadlines):
             table.clear()
+        self._is_restoring = True
         try:
             await self._restore()
         except StoreError as error:
             _log.debug("not all written back: {error}", error=error)
+        finally:
+            self._is_restoring = False
 
     async def _restore(self) -> None:
         keys, knowledge, lifetimes = self._keys, self._knowledge, self._lifetimes

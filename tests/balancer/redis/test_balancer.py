@@ -157,6 +157,16 @@ async def test_the_restart_of_an_origin_at_one_proxy_is_one_at_the_other(shared:
 
 
 @in_reactor
+async def test_the_restart_of_an_origin_is_seen_by_who_asks_for_its_streams(shared: Sharing) -> None:
+    async with shared(2, A) as (one, other):
+        assert await other.pick() == A
+        restarted = make_origin("a", service="s2", pid="2")
+        await one.register(restarted)
+        other.clock.advance(FRESH_FOR)
+        assert await other.pick() == restarted
+
+
+@in_reactor
 async def test_an_origin_that_sends_no_heartbeats_is_gone_everywhere(shared: Sharing) -> None:
     async with shared(2, A, B) as proxies:
         one, other = proxies
@@ -434,6 +444,7 @@ async def test_asking_which_stream_is_picked_picks_nothing_and_keeps_nothing_ali
     async with shared(2, A) as (one, other):
         assert await other.balancer.picked(["live/1", "live/2"]) is None
         await one.pick("live/2")
+        assert await other.balancer.picked(["live/1", "live/2"]) == "live/2"
         await shared.let_pass(PICK_LIFETIME / 2, one, other)
         assert await other.balancer.picked(["live/1", "live/2"]) == "live/2"
         assert redis.command("PTTL", KEYS.pick("live/2")) <= PICK_LIFETIME * 500
