@@ -21,7 +21,7 @@ from srsproxy.balancer.model import Origin
 from srsproxy.demo.heartbeat import Heartbeat
 from srsproxy.demo.origin import DemoOrigin
 from tests.asynchronous import PATIENCE
-from tests.processes import Program, api_port_of, http, http_port_of, ports_of, srsproxy, srt_port_of
+from tests.processes import NginxRtmp, Program, api_port_of, http, http_port_of, ports_of, srsproxy, srt_port_of
 from tests.redis_server import RedisServer
 from tests.srt.conversation import UdpSocket
 from tests.srt.lossy import LossyPath
@@ -82,6 +82,12 @@ class Proxy:
         status, _ = await http(reactor, self.system_port, "GET", "/api/v1/ready")
         return status
 
+    async def segment_of(self, stream: str) -> str:
+        """The URI in its playlist of a stream of :class:`NamedOrigin`."""
+        status, playlist = await http(reactor, self.http_port, "GET", f"/live/{stream}.m3u8")
+        assert status == 200, playlist
+        return f"/live/{playlist.splitlines()[-1]}"
+
     async def origin_of(self, stream: str) -> str:
         """Which :class:`NamedOrigin` it leads HTTP clients of a stream to."""
         status, name = await http(reactor, self.http_port, "GET", f"/live/{stream}.flv")
@@ -121,6 +127,16 @@ class Cluster:
             self.stack.push_async_callback(_stopped, origin)
             await Heartbeat(reactor, at.registration, origin.registration).send()
             await self.knows(origin.registration.server)
+            origins.append(origin)
+        return origins
+
+    async def start_nginx_origins(self, at: Proxy, folder: Path, *names: str) -> list[NginxRtmp]:
+        """Origins of RTMP alone that all proxies know."""
+        origins = []
+        for name in names:
+            origin = await self.stack.enter_async_context(NginxRtmp(reactor, folder / name))
+            await self.register(at, name, rtmp=[str(origin.rtmp_port)])
+            await self.knows(name)
             origins.append(origin)
         return origins
 
@@ -216,7 +232,8 @@ async def all_of(*asked: Any) -> list[Any]:
 
 
 class NamedOrigin(Resource):
-    """An origin of HTTP that answers every request with its own name; use it with ``async with``."""
+    """An origin of HTTP that answers every request with its own name; use it with ``async with``. Its playlists have
+    one segment."""
 
     isLeaf = True
 
@@ -244,7 +261,10 @@ class NamedOrigin(Resource):
         return replace(self.registration, service=service)
 
     def render_GET(self, request: Request) -> bytes:
-        return self._name.encode()
+        if not request.path.endswith(b".m3u8"):
+            return self._name.encode()
+        request.setHeader(b"Content-Type", b"application/vnd.apple.mpegurl")
+        return b"#EXTM3U\n#EXTINF:1,\n0.ts\n"
 
 
 class UdpBalancer(LossyPath):
