@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
@@ -43,7 +44,7 @@ def make_origin(server: str = "vid-1", service: str = "s1", pid: str = "1", **li
     return Origin("192.0.2.1", server, service, pid, "", **(listeners or {"rtmp": ("1935",)}))
 
 
-def make_knowledge(clock: Clock, seed: int = 1) -> Knowledge:
+def make_knowledge(clock: IReactorTime, seed: int = 1) -> Knowledge:
     """Nothing yet, with the lifetimes above, and chances that are the same in every run."""
     return Knowledge(
         clock,
