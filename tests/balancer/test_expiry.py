@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from hypothesis import given
@@ -71,6 +72,28 @@ def test_replacing_a_value_in_a_full_table_evicts_nothing_else() -> None:
     table.store("a", 3, now=2)
     assert dropped == [1]
     assert table.values() == [2, 3]
+
+
+def test_the_lives_are_those_of_all_in_the_order_in_which_they_end() -> None:
+    table, _dropped = make_table()
+    assert table.lives(0) == []
+    table.store("a", 1, now=0)
+    table.store("b", 2, now=2)
+    table.renew("a", now=3)
+    assert table.lives(4) == [("b", 2, 8), ("a", 1, 9)]
+
+
+def test_clearing_tells_every_value_and_leaves_none() -> None:
+    table, dropped = make_table()
+    table.clear()
+    table.store("a", 1, now=0)
+    table.store("b", 2, now=1)
+    table.clear()
+    assert dropped == [1, 2]
+    assert len(table) == 0
+    assert table.next_deadline == math.inf
+    table.store("a", 3, now=2)
+    assert table.values() == [3]
 
 
 STEPS = st.lists(

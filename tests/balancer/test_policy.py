@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 
 import pytest
 
 from srsproxy.balancer.health import Health
 from srsproxy.balancer.model import Surface
-from srsproxy.balancer.policy import POLICIES, Candidate, best_candidates, least_streams, uniform
+from srsproxy.balancer.policy import POLICIES, Candidate, best_candidates, least_streams, rendezvous, uniform
 from srsproxy.config import PickPolicy
 from srsproxy.errors import NoOrigin
 from tests.balancer.helpers import make_origin
@@ -36,6 +37,40 @@ def test_least_streams_takes_one_of_those_with_the_fewest() -> None:
 def test_random_takes_any() -> None:
     random = Random(1)
     assert {uniform([A, B, C], "key", random).server for _ in range(50)} == {"a", "b", "c"}
+
+
+KEYS = [f"live/{number}" for number in range(300)]
+
+
+def by_rendezvous(key: str, *candidates: Candidate) -> str:
+    return rendezvous(candidates, key, Random()).server
+
+
+def test_rendezvous_chooses_the_same_whatever_the_order_the_streams_and_the_starts_of_the_origins() -> None:
+    others = [Candidate(make_origin(name, service="s2", pid="2"), 100) for name in "cab"]
+    assert [by_rendezvous(key, A, B, C) for key in KEYS] == [by_rendezvous(key, *others) for key in KEYS]
+
+
+def test_rendezvous_spreads_streams() -> None:
+    assert min(Counter(by_rendezvous(key, A, B, C) for key in KEYS).values()) > 80
+
+
+def test_rendezvous_moves_the_streams_of_an_origin_that_comes_or_goes_and_no_other() -> None:
+    for key in KEYS:
+        with_all = by_rendezvous(key, A, B, C)
+        without = by_rendezvous(key, A, B)
+        assert without == with_all or with_all == "c"
+
+
+def test_rendezvous_chooses_the_same_in_every_version() -> None:
+    """Proxies of several versions run side by side during an upgrade."""
+    assert [by_rendezvous(key, A, B, C) for key in ("live/0", "live/1", "live/2", "live/\udcff", "")] == [
+        "b",
+        "c",
+        "c",
+        "a",
+        "b",
+    ]
 
 
 def test_only_origins_that_announce_the_surface_and_were_not_tried_are_candidates() -> None:
