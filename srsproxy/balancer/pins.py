@@ -17,9 +17,12 @@ from typing import Final
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from srsproxy.balancer.model import Origin, Surface
+from srsproxy.balancer.expiry import ExpiringTable
+from srsproxy.balancer.model import HlsSession, Origin, Surface
+from srsproxy.errors import in_background
 from srsproxy.interfaces import ILoadBalancer
 
 TOKEN_LENGTH: Final = 16
@@ -32,7 +35,21 @@ registered since the last one is served by the pick of its stream."""
 MAX_KEPT: Final = 2_000
 """Origins whose token and addresses are kept because computing them takes a while; twice as many as a balancer has."""
 
+_FOLDER: Final = "srsproxy-origin"
+"""What is before the token in the name of an origin's own stream. Names of others have a vhost, an app and a stream."""
+
+_RENEWALS_PER_LIFETIME: Final = 12
+"""How often within its lifetime the record of a pin is renewed at the most. If Redis loses it, it is missed no longer
+than that."""
+
 _HTTP_PORT: Final = ":80"
+
+_log = Logger()
+
+
+def is_token(pin: str) -> bool:
+    """Whether this may be a token: ids of Go proxies have another length."""
+    return len(pin) == TOKEN_LENGTH
 
 
 class Pins:
@@ -82,10 +99,10 @@ class Pins:
     async def resolve(self, pin: str) -> str | None:
         """The same, if need be after a reload of the table.
 
-        :param pin: the value of the pinning parameter. One of another length than a token's is a Go proxy's, whose
-            record :meth:`ILoadBalancer.load_hls` has.
+        :param pin: the value of the pinning parameter. One that is no token is a Go proxy's, whose record
+            :meth:`ILoadBalancer.load_hls` has.
         """
-        if len(pin) == TOKEN_LENGTH and pin not in self._servers:
+        if is_token(pin) and pin not in self._servers:
             await self.refresh()
         return self._servers.get(pin)
 
@@ -138,6 +155,43 @@ class Pins:
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             one.callback(result)
+
+
+class PinRecords:
+    """What lets Go proxies serve the segments that our playlists name, if they share a Redis with us.
+
+    A Go proxy that is asked for a segment with a pin looks for the HLS session with this id, and then for the origin of
+    the stream that the session names. So each origin whose playlists we give out has an HLS session with its token as
+    id, of a stream of its own, which is picked for this origin and which no client can name.
+
+    :param clock: tells the time, in seconds.
+    :param lifetime: seconds that HLS sessions and picks live at least.
+    """
+
+    def __init__(self, balancer: ILoadBalancer, pins: Pins, clock: IReactorTime, lifetime: float) -> None:
+        self._balancer = balancer
+        self._pins = pins
+        self._clock = clock
+        # Ids of origins by their tokens.
+        self._kept = ExpiringTable[str, str](lifetime / _RENEWALS_PER_LIFETIME, MAX_KEPT, lambda _: None)
+
+    def keep(self, origin: Origin) -> None:
+        """A viewer gets a playlist of this origin: see to it that a Go proxy finds what it needs. The viewer does not
+        wait for that; his player has to read the playlist before it asks for a segment."""
+        now = self._clock.seconds()
+        self._kept.expire(now)
+        token = self._pins.token(origin.server)
+        if self._kept.get(token) != origin.id:
+            self._kept.store(token, origin.id, now)
+            in_background(_log, "keep the record of a pin", Deferred.fromCoroutine(self._keep(origin, token)))
+
+    async def _keep(self, origin: Origin, token: str) -> None:
+        key = f"{_FOLDER}/{token}"
+        picked = await self._balancer.pick(key, Surface.HTTP, prefer=origin.server)
+        if picked.server != origin.server:
+            # Go proxies pick another one while an origin is away.
+            await self._balancer.pick(key, Surface.HTTP, {picked.id}, prefer=origin.server)
+        await self._balancer.save_hls(HlsSession(token, key, key))
 
 
 @lru_cache(maxsize=MAX_KEPT)

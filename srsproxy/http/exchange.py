@@ -284,6 +284,8 @@ class Exchange:
             self._search.repeat()
             return
         body = playlist.rewritten(text, self._shared.pins.pinning(origin))
+        if self._shared.pin_records is not None:
+            self._shared.pin_records.keep(origin)
         self._begin(len(body), b"" if self._request.method == b"HEAD" else body, rewritten=True)
         self.transferred(surplus)
 

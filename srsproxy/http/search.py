@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from srsproxy.balancer.model import Endpoint, Origin, Surface
+from srsproxy.balancer.pins import is_token
 from srsproxy.balancer.routing import reach_origin
 from srsproxy.errors import OriginUnreachable, PeerError, Refused, describe
 from srsproxy.http.shared import SOURCE, Shared
@@ -192,7 +193,7 @@ class Search:
         shared, target = self._shared, self._target
         if target.pin is not None and self._server is None:
             self._server = await shared.pins.resolve(target.pin)
-            record = None if self._server is not None else await shared.balancer.load_hls(target.pin)
+            record = None if is_token(target.pin) else await shared.balancer.load_hls(target.pin)
             if record is not None:
                 # Given out by a Go proxy: it names the stream.
                 self._stream_is(record.key)

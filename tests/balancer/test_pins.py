@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from srsproxy.balancer import pins as pins_module
 from srsproxy.balancer.model import Origin
-from srsproxy.balancer.pins import REFRESH_INTERVAL, TOKEN_LENGTH, Pins
+from srsproxy.balancer.pins import REFRESH_INTERVAL, TOKEN_LENGTH, Pins, is_token
 from srsproxy.errors import OriginUnreachable
 from srsproxy.http.playlist import rewrite
 from tests.balancer.helpers import make_origin, result_of
@@ -137,8 +137,10 @@ def test_a_reload_forgets_origins_that_are_gone() -> None:
 
 def test_a_go_proxys_id_is_nobodys_token() -> None:
     pins, balancer, _ = make_pins(A)
+    assert not is_token("7a1b2c3")
     assert resolve(pins, "7a1b2c3") is None
     assert balancer.asked == []
+    assert is_token(pins.token(A.server))
 
 
 # One reload for all who wait

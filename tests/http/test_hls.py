@@ -12,6 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from srsproxy.balancer.model import HlsSession, Surface
+from srsproxy.config import LoadBalancerType
 from srsproxy.outcome import Outcome
 from tests.asynchronous import in_reactor
 from tests.http.origins import HOST, Ending, Gate, RawHttpClient, Response, ScriptedHttpOrigin, Step
@@ -70,6 +71,32 @@ async def test_every_refresh_has_the_same_uris_and_stores_nothing(
         assert pins_in(responses[0].body) == {token(lab, origin).encode()}
         assert [request.target for request in origin.requests] == [b"/live/s.m3u8?token=a%2Fb"] * 3
         assert saved == []
+
+
+@in_reactor
+async def test_where_proxies_share_what_they_know_there_is_a_record_of_the_pin_for_go_proxies() -> None:
+    async with proxied(2, load_balancer_type=LoadBalancerType.REDIS) as lab:
+        origin, _ = await picked(lab)
+        pin = token(lab, origin)
+        assert await lab.proxy.balancer.load_hls(pin) is None
+        origin.always = [answered(MEDIA, TYPE)]
+        assert pins_in((await lab.get(PLAYLIST)).body) == {pin.encode()}
+        record = await lab.proxy.balancer.load_hls(pin)
+        assert record is not None
+        assert await lab.proxy.balancer.pick(record.key, Surface.HTTP) == origin.registration
+
+
+@in_reactor
+async def test_a_record_for_go_proxies_leads_nobody_here() -> None:
+    async with proxied(2) as lab:
+        origin, other = await picked(lab)
+        origin.always = [answered(b"pick")]
+        gone = lab.proxy.pins.token("gone")
+        # Its stream could be anywhere by now.
+        await lab.proxy.balancer.save_hls(HlsSession(gone, "srsproxy-origin/x", "x"))
+        await lab.proxy.balancer.pick("srsproxy-origin/x", Surface.HTTP, prefer=other.registration.server)
+        assert (await lab.get(f"{FILE}?spbhid={gone}")).body == b"pick"
+        assert other.requests == []
 
 
 @in_reactor
