@@ -73,7 +73,8 @@ setup(
             # types; mypy-zope teaches it zope.interface, and says which mypy it can work with
             "mypy",
             "mypy-zope",
-            # the tests read the Kubernetes manifests
+            # the tests read the Kubernetes manifests, and compare them with the schemas that this brings along
+            "kubernetes-validate",
             "pyyaml",
             "types-pyyaml",
             # tests, some of which need a running reactor
