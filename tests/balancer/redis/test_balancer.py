@@ -404,6 +404,40 @@ async def test_a_stream_does_not_wander_when_no_proxy_can_reach_any_origin(share
 
 
 @in_reactor
+async def test_a_pick_that_redis_has_lost_is_told_anew(shared: Sharing, redis: Client) -> None:
+    async with shared(2, A) as (one, other):
+        await one.pick()
+        await one.register(B, C, D)
+        await one.balancer.report_failure(A)
+        await shared.let_pass(FRESH_FOR, one, other)
+        redis.command("DEL", KEYS.pick(STREAM), KEYS.streams(A.id))
+        assert await one.pick() == A
+        assert redis.command("GET", KEYS.pick(STREAM)) == KEYS.server(A.id)
+        assert await other.pick() == A
+        assert streams(redis) == {"a": 1, "b": 0, "c": 0, "d": 0}
+
+
+@in_reactor
+async def test_streams_keep_their_origins_when_redis_loses_all_until_the_next_heartbeats(
+    shared: Sharing, redis: Client
+) -> None:
+    keys = [f"live/{number}" for number in range(20)]
+    async with shared(2, A, B, C, D, policy="random") as (one, other):
+        before = [await one.pick(key) for key in keys]
+        assert [await other.pick(key) for key in keys] == before
+        redis.command("FLUSHALL")
+        for proxy in (one, other):
+            await proxy.a_second_passes()
+            assert [await proxy.pick(key) for key in keys] == before
+        await other.register(A, B, C, D)
+        for proxy in (one, other):
+            await proxy.a_second_passes()
+            assert [await proxy.pick(key) for key in keys] == before
+        async with shared(1) as (late,):
+            assert [await late.pick(key) for key in keys] == before
+
+
+@in_reactor
 async def test_an_origin_that_works_again_takes_streams(shared: Sharing) -> None:
     async with shared(1, A, B) as (one,):
         await one.balancer.report_failure(A)
