@@ -109,7 +109,7 @@ async def measure_all(reactor: Any, place: Place, picks: int) -> dict[str, Measu
     )
     store = Store(reactor, place, partial(up.callback, None), refused, timeout=TIMEOUT, random=random)
     lifetimes = Lifetimes(origin=LIFETIME, pick=LIFETIME, hls=LIFETIME, webrtc=LIFETIME)
-    balancer = RedisLoadBalancer(reactor, knowledge, store, Keys(), lifetimes, least_streams)
+    balancer = RedisLoadBalancer(reactor, knowledge, store, Keys(), lifetimes, least_streams, 1.0)
     store.start()
     try:
         await up

@@ -194,8 +194,8 @@ class Settings:
         "",
         TEXT,
         "the same at all proxies in front of one set of origins: it keys the tokens that lead HLS viewers and WebRTC "
-        "clients back to their origin, and SRT cookies. If unset, proxies agree on one by Redis, or draw their own at each "
-        "start",
+        "clients back to their origin, and SRT cookies. If unset, proxies agree on one by Redis, or each draws its own "
+        "at each start",
         secret=True,
     )
     log_format: LogFormat = _setting(

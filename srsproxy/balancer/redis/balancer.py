@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -66,11 +67,12 @@ class Lifetimes:
 
 @implementer(ILoadBalancer)
 class RedisLoadBalancer:
-    """See the module's text. Every answer comes within the store's deadline, whatever Redis does.
+    """See the module's text. Every answer comes in time, whatever Redis does.
 
     :param knowledge: what this proxy knows.
     :param store: Redis; :meth:`restore` is to be called whenever it comes.
     :param policy: chooses the origin of a new stream while Redis is there.
+    :param patience: seconds in which a pick must be made, however many questions to Redis that takes.
     """
 
     def __init__(
@@ -81,8 +83,10 @@ class RedisLoadBalancer:
         keys: Keys,
         lifetimes: Lifetimes,
         policy: Policy,
+        patience: float,
     ) -> None:
         self._clock = clock
+        self._patience = patience
         self._knowledge = knowledge
         self._store = store
         self._keys = keys
@@ -96,11 +100,17 @@ class RedisLoadBalancer:
         self._loading: list[Deferred[None]] = []
         self._is_ready = False
         self._is_restoring = False
+        self._was_emptied = False
 
     @property
     def is_ready(self) -> bool:
         """Whether Redis has been there since the start: before, this proxy knows nothing of the others."""
         return self._is_ready
+
+    @property
+    def was_emptied(self) -> bool:
+        """Whether Redis, when it was looked at last, had none of the origins that this proxy knows."""
+        return self._was_emptied
 
     # Origins
 
@@ -140,9 +150,14 @@ class RedisLoadBalancer:
 
     async def _pick(self, key: str, surface: Surface, exclude: Collection[str], prefer: str | None) -> Origin:
         if self._store.up:
+            if self._is_ready and self._is_fresh(key):
+                held = self._knowledge.held(key, surface, exclude)
+                if held is not None:
+                    return held
+            shared = Deferred.fromCoroutine(self._pick_shared(key, surface, exclude, prefer))
             try:
-                return await self._pick_shared(key, surface, exclude, prefer)
-            except StoreError as error:
+                return await shared.addTimeout(self._patience, self._clock)
+            except (StoreError, DeferredTimeout) as error:
                 _log.debug("{key} picked without Redis: {error}", key=key, error=error)
         held = self._knowledge.held(key, surface, exclude)
         if held is not None:
@@ -157,10 +172,6 @@ class RedisLoadBalancer:
         """
         if not self._is_ready:
             await self._load()
-        if self._is_fresh(key):
-            held = self._knowledge.held(key, surface, exclude)
-            if held is not None:
-                return held
         for _ in range(_MAX_ATTEMPTS):
             current = await self._look_up(key)
             if current is None and self._knowledge.origin_of(key) is not None:
@@ -346,6 +357,7 @@ class RedisLoadBalancer:
             if origin.id not in listed and (self._deadlines.get(origin.id) or math.inf) <= now:
                 self._knowledge.gone(origin)
         self._knowledge.share({origin.server: streams for origin, _, streams in registered})
+        self._was_emptied = not registered and bool(self._knowledge.origins())
         self._is_ready = True
 
     # When Redis comes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -15,7 +16,7 @@ from twisted.logger import Logger
 from srsproxy.balancer.knowledge import Knowledge
 from srsproxy.balancer.policy import Policy
 from srsproxy.balancer.redis.balancer import FRESH_FOR, Lifetimes, RedisLoadBalancer
-from srsproxy.balancer.redis.model import Place
+from srsproxy.balancer.redis.model import Place, StoreError
 from srsproxy.balancer.redis.records import Keys
 from srsproxy.balancer.redis.store import Store
 from srsproxy.errors import ConfigError, describe, in_background
@@ -51,8 +52,8 @@ class RedisService(Service):
         :raises ConfigError: the place cannot be.
         """
         self._store = Store(reactor, place, self._came, self._refused, timeout=timeout, random=random)
-        self.balancer = RedisLoadBalancer(reactor, knowledge, self._store, Keys(prefix), lifetimes, policy)
-        self._looking = TimerService(FRESH_FOR, self.balancer.look_around)
+        self.balancer = RedisLoadBalancer(reactor, knowledge, self._store, Keys(prefix), lifetimes, policy, timeout)
+        self._looking = TimerService(FRESH_FOR, lambda: Deferred.fromCoroutine(self._look()))
         self._looking.clock = reactor
         self._agreed = agreed
         self._secret = ""
@@ -71,6 +72,12 @@ class RedisService(Service):
     async def _stop(self) -> None:
         await self._looking.stopService()
         await self._store.close()
+
+    async def _look(self) -> None:
+        await self.balancer.look_around()
+        if self.balancer.was_emptied:
+            with suppress(StoreError):
+                await self._join()
 
     def _came(self) -> None:
         in_background(_log, "write back what is known", Deferred.fromCoroutine(self._join()))

@@ -66,7 +66,7 @@ class SharingProxy:
         self.knowledge = make_knowledge(self.clock, seed)
         self.store = CountingStore(reactor, place, self._came, self._refused, timeout=timeout, random=Random(seed))
         self.balancer = RedisLoadBalancer(
-            self.clock, self.knowledge, self.store, Keys(prefix), LIFETIMES, POLICIES[policy]
+            self.clock, self.knowledge, self.store, Keys(prefix), LIFETIMES, POLICIES[policy], timeout
         )
 
     def _came(self) -> None:

@@ -67,7 +67,9 @@ class Proxy:
         self.store = DirectStore(client)
         self.knowledge = make_knowledge(self.clock, seed)
         store: Any = self.store
-        self.balancer = RedisLoadBalancer(self.clock, self.knowledge, store, KEYS, LIFETIMES, POLICIES["least-streams"])
+        self.balancer = RedisLoadBalancer(
+            self.clock, self.knowledge, store, KEYS, LIFETIMES, POLICIES["least-streams"], 1.0
+        )
         self.answers: dict[str, tuple[str, float]] = {}
 
     def knows(self) -> dict[str, str]:

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from srsproxy.balancer.model import HlsSession, Origin, Surface, WebRtcSession
 from srsproxy.balancer.redis.records import Keys
 from srsproxy.errors import NoOrigin
-from tests.asynchronous import in_reactor
+from tests.asynchronous import PATIENCE, in_reactor
 from tests.balancer.helpers import DOWN_AFTER, make_origin, result_of
 from tests.balancer.redis.shared import STREAM, SharingProxy, sharing
 from tests.redis_server import RedisServer
@@ -389,6 +389,20 @@ class TestSlowRedis:
             assert max(later - earlier for earlier, later in pairwise(ticks)) < TIMEOUT
             assert await one.pick() == known
             assert await outage.server.command("GET", KEYS.pick("more/1")) is not None
+
+    @in_reactor
+    async def test_a_pick_does_not_wait_for_answer_after_answer(self, tmp_path: Path) -> None:
+        async with outages(tmp_path, 1, *ORIGINS) as outage:
+            (one,) = outage.proxies
+            known = await one.pick()
+            await one.a_second_passes()
+            await outage.server.pause(SLOW)
+            asked = [one.pick(), one.pick("new/1"), one.pick("new/2", exclude=(A.id,))]
+            one.clock.advance(PATIENCE)
+            picked = [result_of(pick) for pick in asked]
+            assert one.store.up
+            assert picked[0] == known
+            assert [result_of(one.pick(key)) for key in ("new/1", "new/2")] == picked[1:]
 
     @in_reactor
     async def test_a_proxy_leaves_while_redis_hangs(self, tmp_path: Path) -> None:
