@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from zope.interface.verify import verifyObject
 
 from srsproxy.balancer.model import MAX_KEY_LENGTH, HlsSession, Origin, Surface, WebRtcSession
@@ -134,6 +134,22 @@ async def test_a_proxy_that_was_never_told_asks_before_it_says_that_there_is_no_
 
 
 @in_reactor
+async def test_a_proxy_that_is_asked_as_soon_as_it_has_found_redis_knows_the_origins(
+    shared: Sharing, redis_socket: Path
+) -> None:
+    async with shared(1, A):
+        late = SharingProxy(reactor, Place(socket=str(redis_socket)))
+        asked: list[Deferred[Origin]] = []
+        late.when_up = lambda: asked.append(late.pick())
+        late.store.start()
+        try:
+            await late.comes()
+            assert await asked[0] == A
+        finally:
+            await late.close()
+
+
+@in_reactor
 async def test_what_an_origin_announces_anew_is_known_to_the_other_proxy(shared: Sharing) -> None:
     async with shared(2, A) as (one, other):
         await other.pick()
@@ -164,6 +180,37 @@ async def test_the_restart_of_an_origin_is_seen_by_who_asks_for_its_streams(shar
         await one.register(restarted)
         other.clock.advance(FRESH_FOR)
         assert await other.pick() == restarted
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@in_reactor
+async def test_of_two_starts_that_a_go_proxy_lists_the_one_with_the_latest_heartbeat_counts(
+    shared: Sharing, redis: Client, order: tuple[int, int]
+) -> None:
+    starts = [make_origin("a", service="s1"), make_origin("a", service="s2")]
+    for origin, left in zip(starts, (100_000, 300_000), strict=True):
+        redis.command("SET", KEYS.server(origin.id), encode_origin(origin, datetime.now(UTC)), "PX", left)
+    redis.command("SET", KEYS.all_servers, json.dumps([KEYS.server(starts[number].id) for number in order]))
+    async with shared(1) as (one,):
+        for _ in range(3):
+            assert await one.balancer.origins() == starts[1:]
+            assert await one.pick() == starts[1]
+            await one.a_second_passes()
+
+
+@in_reactor
+async def test_an_origin_whose_heartbeats_redis_does_not_take_stays(shared: Sharing, redis: Client) -> None:
+    async with shared(1, A) as (one,):
+        one.clock.advance(ORIGIN_LIFETIME / 2)
+        redis.command("CONFIG", "SET", "maxmemory", 1)
+        try:
+            await one.register(A)
+        finally:
+            redis.command("CONFIG", "SET", "maxmemory", 0)
+        redis.command("DEL", KEYS.server(A.id))
+        one.clock.advance(ORIGIN_LIFETIME / 2 + 1)
+        await one.balancer.look_around()
+        assert await one.balancer.origins() == [A]
 
 
 @in_reactor
@@ -639,12 +686,16 @@ async def test_rubbish_in_redis_does_no_harm(shared: Sharing, redis: Client, rub
 async def test_an_origin_in_redis_that_nobody_may_register_is_none(shared: Sharing, redis: Client) -> None:
     async with shared(2, A) as (one, other):
         too_long = make_origin("x" * 200)
+        assert await other.pick() == A
         redis.command("SET", KEYS.server(too_long.id), encode_origin(too_long, datetime.now(UTC)), "PX", 100_000)
         redis.command("SET", KEYS.all_servers, json.dumps([KEYS.server(too_long.id), KEYS.server(A.id)]))
         redis.command("SET", KEYS.pick(STREAM), KEYS.server(too_long.id))
+        await one.a_second_passes()
         await other.a_second_passes()
         assert await other.balancer.origins() == [A]
-        assert await other.pick() == await one.pick() == A
+        assert await other.pick() == A
+        assert redis.command("GET", KEYS.pick(STREAM)) == KEYS.server(A.id)
+        assert await one.pick() == A
 
 
 @in_reactor

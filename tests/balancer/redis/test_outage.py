@@ -20,7 +20,7 @@ from srsproxy.balancer.model import HlsSession, Origin, Surface, WebRtcSession
 from srsproxy.balancer.redis.records import Keys
 from srsproxy.errors import NoOrigin
 from tests.asynchronous import PATIENCE, in_reactor
-from tests.balancer.helpers import DOWN_AFTER, make_origin, result_of
+from tests.balancer.helpers import DOWN_AFTER, PICK_LIFETIME, make_origin, result_of
 from tests.balancer.redis.shared import STREAM, SharingProxy, sharing
 from tests.redis_server import RedisServer
 
@@ -130,6 +130,12 @@ class TestWithoutRedis:
             for proxy in outage.proxies:
                 assert [result_of(proxy.pick(key)) for key in keys] == before
                 assert proxy.balancer.is_ready
+                for _ in range(3):
+                    proxy.clock.advance(PICK_LIFETIME / 2)
+                    for origin in ORIGINS:
+                        result_of(proxy.balancer.register(origin))
+                    result_of(proxy.balancer.refresh(keys))
+                assert [result_of(proxy.pick(key)) for key in keys] == before
 
     @in_reactor
     async def test_new_streams_get_the_same_origins_at_all_proxies_which_are_told_when_redis_is_back(

@@ -12,6 +12,7 @@ import pytest
 from twisted.internet import reactor
 from twisted.logger import LogLevel
 
+from srsproxy.balancer.model import Surface
 from srsproxy.balancer.policy import least_streams
 from srsproxy.balancer.redis.model import Place
 from srsproxy.balancer.redis.records import Keys
@@ -160,6 +161,21 @@ class TestReadiness:
                 await other.register(B)
                 await until(reactor, lambda: knows("a", "b"), "both origins are known")
                 assert await server.command("GET", KEYS.pick(STREAM)) == KEYS.server(A.id)
+
+    @in_reactor
+    async def test_a_redis_that_was_emptied_under_way_is_told_again(self, tmp_path: Path) -> None:
+        async with RedisServer(reactor, tmp_path) as server:
+            service = Running(server.place)
+            async with running(service):
+                await service.is_ready()
+                await service.balancer.register(A)
+                assert await service.balancer.pick(STREAM, Surface.RTMP) == A
+                await server.command("FLUSHALL")
+                names = [KEYS.server(A.id), KEYS.pick(STREAM), KEYS.secret]
+                while await server.command("EXISTS", *names) != len(names):
+                    pass
+                assert str(await server.command("GET", KEYS.secret)).encode() == service.secrets[0]
+                assert len(service.secrets) == 1
 
 
 class TestRefusals:
