@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count, cycle
 from pathlib import Path
@@ -16,18 +16,18 @@ from random import Random
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import react
+from twisted.internet.task import deferLater, react
 
 from benchmarks.processes import BenchError, Child, find_tool, free_addresses, progress
 from benchmarks.run import positive_number
-from srsproxy.balancer.knowledge import Knowledge
 from srsproxy.balancer.model import Origin, Surface
 from srsproxy.balancer.policy import least_streams
 from srsproxy.balancer.redis.balancer import FRESH_FOR, Lifetimes, RedisLoadBalancer
 from srsproxy.balancer.redis.model import Place
-from srsproxy.balancer.redis.records import Keys
-from srsproxy.balancer.redis.store import Store
+from srsproxy.balancer.redis.service import RedisService
+from srsproxy.config import Settings
 from srsproxy.errors import ConfigError
+from srsproxy.service import build_knowledge
 
 MOST_MS: Final = 1.0
 """What the 99th percentile of a known stream's pick is not to exceed."""
@@ -42,6 +42,8 @@ LIFETIME: Final = 300.0
 """Seconds; longer than all of it takes."""
 TIMEOUT: Final = 5.0
 """Seconds that Redis has for an answer."""
+POLL_INTERVAL: Final = 0.01
+"""Seconds between looks whether Redis is there."""
 KNOWN: Final = "known"
 MANY: Final = f"known, {IN_FLIGHT} at once"
 
@@ -91,34 +93,35 @@ async def measure_all(reactor: Any, place: Place, picks: int) -> dict[str, Measu
 
     :raises BenchError: Redis refuses us, or the picks were faster than they are forgotten.
     """
-    up: Deferred[None] = Deferred()
-
-    def refused(error: ConfigError) -> None:
-        up.errback(BenchError(str(error)))
-
+    refusals: list[ConfigError] = []
     random = Random(1)  # noqa: S311 - the same in all runs
-    knowledge = Knowledge(
+    settings = replace(Settings(), origin_lifetime=LIFETIME, pick_lifetime=LIFETIME)
+    service = RedisService(
         reactor,
-        origin_lifetime=LIFETIME,
-        pick_lifetime=LIFETIME,
-        hls_lifetime=LIFETIME,
-        webrtc_lifetime=LIFETIME,
-        set_aside=LIFETIME,
-        down_after=1,
+        place,
+        prefix="",
+        knowledge=build_knowledge(settings, reactor, random),
+        lifetimes=Lifetimes(origin=LIFETIME, pick=LIFETIME, hls=LIFETIME, webrtc=LIFETIME),
+        policy=least_streams,
+        timeout=TIMEOUT,
         random=random,
+        secret="",
+        agreed=None,
+        fatal=refusals.append,
     )
-    store = Store(reactor, place, partial(up.callback, None), refused, timeout=TIMEOUT, random=random)
-    lifetimes = Lifetimes(origin=LIFETIME, pick=LIFETIME, hls=LIFETIME, webrtc=LIFETIME)
-    balancer = RedisLoadBalancer(reactor, knowledge, store, Keys(), lifetimes, least_streams, 1.0)
-    store.start()
+    balancer = service.balancer
+    service.startService()
     try:
-        await up
+        while not balancer.has_joined:
+            if refusals:
+                raise BenchError(str(refusals[0]))
+            await deferLater(reactor, POLL_INTERVAL)
         for number in range(ORIGINS):
             await balancer.register(Origin("127.0.0.1", f"vid-{number}", "service", "1", rtmp=(f"{1935 + number}",)))
         known = [f"bench/{number}" for number in range(picks)]
         progress(f"{picks} new streams, one after the other")
         results = {"new": await measure(balancer, map("bench/new-{}".format, count()), picks)}
-        await gatherResults([balancer.pick(key, Surface.RTMP) for key in known])
+        await measure(balancer, cycle(known), picks, IN_FLIGHT)
         progress("one of them again and again")
         results["fresh"] = await measure(balancer, cycle(known[:1]), picks)
         for name, in_flight in ((KNOWN, 1), (MANY, IN_FLIGHT)):
@@ -128,7 +131,7 @@ async def measure_all(reactor: Any, place: Place, picks: int) -> dict[str, Measu
                 raise BenchError("picked again before Redis is asked again: more --picks are needed")
         return results
     finally:
-        await store.close()
+        await service.stopService()
 
 
 def table(results: dict[str, Measured]) -> str:
