@@ -20,9 +20,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from twisted.application.internet import TimerService
-from twisted.application.service import MultiService
+from twisted.application.service import MultiService, Service
 from twisted.application.strports import service as strports_service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from twisted.logger import Logger
 
@@ -81,14 +81,14 @@ def build(settings: Settings, reactor: Any = None, fatal: Callable[[ConfigError]
     """
     if reactor is None:
         from twisted.internet import reactor
-    secret = settings.cluster_secret.encode("utf-8", "surrogateescape") or secrets.token_bytes()
+    secret = settings.cluster_secret.encode("utf-8", "surrogateescape") or secrets.token_hex().encode()
     keyed: list[_Keyed] = []
 
     def agreed(secret: bytes) -> None:
         for one in keyed:
             one.rekey(secret)
 
-    shared = _build_shared(settings, reactor, None if settings.cluster_secret else agreed, fatal or _log_fatal)
+    shared = _build_shared(settings, reactor, secret, None if settings.cluster_secret else agreed, fatal or _log_fatal)
     balancer: ILoadBalancer
     if shared is not None:
         balancer = shared.balancer
@@ -126,8 +126,8 @@ def build(settings: Settings, reactor: Any = None, fatal: Callable[[ConfigError]
     if settings.profile is not None:
         proxy.listen("profiling", settings.profile, _limited(build_profile_site(reactor)))
     if settings.default_backend_enabled:
-        DefaultBackend(reactor, balancer, _default_origin(settings)).setServiceParent(proxy)
-    _refresh_picks(settings, balancer, stats, reactor).setServiceParent(proxy)
+        proxy.keep(DefaultBackend(reactor, balancer, _default_origin(settings)))
+    proxy.keep(_refresh_picks(settings, balancer, stats, reactor))
     return proxy
 
 
@@ -145,6 +145,7 @@ class Proxy(MultiService):
     ) -> None:
         MultiService.__init__(self)
         self._shared = shared
+        self._lasting: list[Service] = [shared] if shared is not None else []
         self.stats = stats
         self._reactor = reactor
         self._grace = settings.grace_quit_timeout
@@ -157,17 +158,21 @@ class Proxy(MultiService):
         port.setName(surface)
         port.setServiceParent(self)
 
+    def keep(self, service: Service) -> None:
+        """Add a service that runs until the last session has ended."""
+        self._lasting.append(service)
+
     def hindrance(self) -> str | None:
         """Why no clients should be sent to this proxy, if there is a reason."""
         if not self.running:
             return "the proxy is shutting down"
         if self._shared is not None and not self._shared.balancer.is_ready:
-            return "Redis has not been there since the start"
+            return "Redis has not been of use since the start"
         return None
 
     def startService(self) -> None:
-        if self._shared is not None:
-            self._shared.startService()
+        for service in self._lasting:
+            service.startService()
         MultiService.startService(self)
 
     def stopService(self) -> Deferred[None]:
@@ -188,8 +193,8 @@ class Proxy(MultiService):
         if grace.active():
             grace.cancel()
         self._relay.close()
-        if self._shared is not None:
-            await self._shared.stopService()
+        for service in reversed(self._lasting):
+            await maybeDeferred(service.stopService)
 
     def _abort(self) -> None:
         for server in self._servers:
@@ -211,7 +216,11 @@ def _log_fatal(error: ConfigError) -> None:
 
 
 def _build_shared(
-    settings: Settings, reactor: Any, agreed: Callable[[bytes], None] | None, fatal: Callable[[ConfigError], None]
+    settings: Settings,
+    reactor: Any,
+    secret: bytes,
+    agreed: Callable[[bytes], None] | None,
+    fatal: Callable[[ConfigError], None],
 ) -> RedisService | None:
     """What shares the state of this proxy with others, if the settings ask for that.
 
@@ -247,6 +256,7 @@ def _build_shared(
         POLICIES[settings.pick_policy],
         settings.redis_timeout,
         chance,
+        secret.decode("utf-8", "surrogateescape"),
         agreed,
         fatal,
     )

@@ -103,7 +103,7 @@ def test_a_proxy_that_shares_is_not_ready_before_redis_has_been_there() -> None:
     alone.running = sharing.running = 1
 
     assert alone.hindrance() is None
-    assert sharing.hindrance() == "Redis has not been there since the start"
+    assert sharing.hindrance() == "Redis has not been of use since the start"
 
 
 def test_a_proxy_that_does_not_run_wants_no_clients() -> None:

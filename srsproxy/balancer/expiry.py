@@ -53,6 +53,15 @@ class ExpiringTable(Generic[K, V]):
         """All keys and values, with the seconds that each has to live; the one that dies next first."""
         return [(key, value, deadline - now) for key, (value, deadline) in self._entries.items()]
 
+    def left(self, key: K, now: float) -> float:
+        """Seconds that an entry has to live; 0 if the key has none."""
+        entry = self._entries.get(key)
+        return 0.0 if entry is None else entry[1] - now
+
+    def keys(self) -> list[K]:
+        """All keys, the one whose entry dies next first."""
+        return list(self._entries)
+
     def values(self) -> list[V]:
         """All values, the one that dies next first."""
         return [value for value, _deadline in self._entries.values()]

@@ -103,10 +103,10 @@ class Knowledge:
         member = self._by_id.get(origin_id)
         return None if member is None else member.origin
 
-    def heartbeats(self) -> list[tuple[Origin, float]]:
-        """The same, with the seconds for which each is registered if it sends no further heartbeat."""
+    def left(self, origin: Origin) -> float:
+        """Seconds for which an origin is registered if it sends no further heartbeat; 0 if it is not."""
         now = self._expire()
-        return [(member.origin, left) for _server, member, left in self._members.lives(now)]
+        return self._members.left(origin.server, now) if self._is_current(origin) else 0.0
 
     def share(self, streams: Mapping[str, int | None]) -> None:
         """How many streams any proxy has at each origin, by its ``server``; ``None`` if that is not known any more."""

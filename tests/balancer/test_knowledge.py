@@ -71,9 +71,14 @@ def test_what_an_origin_announces_anew_is_found_by_its_id(known: Knowledge) -> N
 def test_heartbeats_have_what_is_left_of_their_time(known: Knowledge, clock: Clock) -> None:
     clock.advance(100)
     known.register(B)
-    assert known.heartbeats() == [(A, ORIGIN_LIFETIME - 100), (C, ORIGIN_LIFETIME - 100), (B, ORIGIN_LIFETIME)]
+    assert [known.left(origin) for origin in (A, B, C)] == [
+        ORIGIN_LIFETIME - 100,
+        ORIGIN_LIFETIME,
+        ORIGIN_LIFETIME - 100,
+    ]
     clock.advance(ORIGIN_LIFETIME - 100)
-    assert known.heartbeats() == [(B, 100)]
+    assert [known.left(origin) for origin in (A, B, C)] == [0, 100, 0]
+    assert known.left(make_origin("b", service="s2")) == 0
 
 
 def test_an_origin_that_others_miss_is_gone_with_its_streams(known: Knowledge) -> None:

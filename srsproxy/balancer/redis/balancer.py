@@ -18,20 +18,19 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from srsproxy.balancer.expiry import ExpiringTable
 from srsproxy.balancer.knowledge import MAX_ORIGINS, MAX_PICKS, Knowledge
-from srsproxy.balancer.model import HlsSession, Origin, Surface, WebRtcSession
+from srsproxy.balancer.model import MAX_KEY_LENGTH, HlsSession, Origin, Surface, WebRtcSession, check_length
 from srsproxy.balancer.policy import Policy, rendezvous
 from srsproxy.balancer.redis import scripts
-from srsproxy.balancer.redis.model import Reply, StoreError
-from srsproxy.balancer.redis.records import Keys, decode_hls, decode_webrtc
+from srsproxy.balancer.redis.model import CommandRefused, Reply, StoreError
+from srsproxy.balancer.redis.records import Keys, decode_hls, decode_origin, decode_webrtc
 from srsproxy.balancer.redis.store import Store
 from srsproxy.errors import LimitExceeded, NoOrigin, PeerError, in_background
 from srsproxy.interfaces import ILoadBalancer
@@ -43,6 +42,13 @@ clients to an origin that another proxy has just given up."""
 _RENEWALS_PER_LIFETIME: Final = 4
 """How often within its lifetime the pick of a pinned client is renewed in Redis at the most: HLS viewers ask for their
 origin with every segment."""
+
+GUESSING_FOR: Final = 4.0
+"""Seconds after an outage in which origins that were chosen meanwhile are not told to Redis: by then every proxy has
+connected again and told those that Redis had known."""
+
+_MAX_RECORD: Final = 4096
+"""Characters of a heartbeat as it is kept. SRS's have 300; the list of 1,000 origins must remain one reply of Redis."""
 
 _SAME: Final = 0.5
 """Seconds by which the end of a record's life seems to change from one look to the next without a heartbeat."""
@@ -97,15 +103,25 @@ class RedisLoadBalancer:
         self._renewed = ExpiringTable[str, None](lifetimes.pick / _RENEWALS_PER_LIFETIME, MAX_PICKS, lambda _: None)
         # When the record of each origin would expire, by its id, as Redis said last.
         self._deadlines = ExpiringTable[str, float](lifetimes.origin, MAX_ORIGINS, lambda _: None)
+        # Streams whose origin was chosen without Redis, and until when these are not told to it.
+        self._guessed = ExpiringTable[str, None](lifetimes.pick, MAX_PICKS, lambda _: None)
+        self._guessing_until = 0.0
         self._loading: list[Deferred[None]] = []
+        self._joining: list[Deferred[None]] = []
         self._is_ready = False
-        self._is_restoring = False
+        self._has_joined = False
+        self._told_refusal = False
         self._was_emptied = False
 
     @property
     def is_ready(self) -> bool:
-        """Whether Redis has been there since the start: before, this proxy knows nothing of the others."""
+        """Whether Redis has been of use since the start: before, this proxy knows nothing of the others."""
         return self._is_ready
+
+    @property
+    def has_joined(self) -> bool:
+        """Whether Redis is there, and has been told all that this proxy knows: only then is it asked."""
+        return self._has_joined and self._store.up
 
     @property
     def was_emptied(self) -> bool:
@@ -118,14 +134,15 @@ class RedisLoadBalancer:
         return Deferred.fromCoroutine(self._register(origin))
 
     async def _register(self, origin: Origin) -> None:
+        call = scripts.register(self._keys, origin, datetime.now(UTC), self._lifetimes.origin, MAX_ORIGINS)
+        check_length("heartbeat", max(call.args, key=len), _MAX_RECORD)
         self._knowledge.register(origin)
         now = self._clock.seconds()
         self._deadlines.store(origin.id, now + self._lifetimes.origin, now)
-        call = scripts.register(self._keys, origin, datetime.now(UTC), self._lifetimes.origin, MAX_ORIGINS)
         try:
             done = await self._store.run(*call)
         except StoreError as error:
-            _log.debug("heartbeat of {id} kept here: {error}", id=origin.id, error=error)
+            self._failed(f"heartbeat of {origin.id} kept here", error)
             return
         if not done:
             raise LimitExceeded(f"{MAX_ORIGINS} origins are registered already")
@@ -149,8 +166,11 @@ class RedisLoadBalancer:
         return Deferred.fromCoroutine(self._pick(key, surface, exclude, prefer))
 
     async def _pick(self, key: str, surface: Surface, exclude: Collection[str], prefer: str | None) -> Origin:
-        if self._store.up:
-            if self._is_ready and self._is_fresh(key):
+        check_length("stream key", key, MAX_KEY_LENGTH)
+        if not self._is_ready and self._store.up:
+            await self._first_join()
+        if self.has_joined and not self._is_guess(key):
+            if self._is_fresh(key):
                 held = self._knowledge.held(key, surface, exclude)
                 if held is not None:
                     return held
@@ -158,10 +178,12 @@ class RedisLoadBalancer:
             try:
                 return await shared.addTimeout(self._patience, self._clock)
             except (StoreError, DeferredTimeout) as error:
-                _log.debug("{key} picked without Redis: {error}", key=key, error=error)
+                self._failed(f"{key} picked without Redis", error)
         held = self._knowledge.held(key, surface, exclude)
         if held is not None:
             return held
+        if self._knowledge.origin_of(key) is None:
+            self._guessed.store(key, None, self._clock.seconds())
         chosen = self._knowledge.choose(key, surface, exclude, prefer, rendezvous)
         self._knowledge.assign(key, chosen, tried=True)
         return chosen
@@ -170,8 +192,8 @@ class RedisLoadBalancer:
         """
         :raises StoreError: Redis is lost.
         """
-        if not self._is_ready:
-            await self._load()
+        # Soon after an outage another proxy may still be about to write back its guess.
+        policy = rendezvous if self._clock.seconds() < self._guessing_until else self._policy
         for _ in range(_MAX_ATTEMPTS):
             current = await self._look_up(key)
             if current is None and self._knowledge.origin_of(key) is not None:
@@ -180,19 +202,35 @@ class RedisLoadBalancer:
             held = self._knowledge.held(key, surface, exclude)
             if held is not None and current is not None:
                 return held
-            chosen = held or self._knowledge.choose(key, surface, exclude, prefer, self._policy)
+            chosen = held or self._knowledge.choose(key, surface, exclude, prefer, policy)
             call = scripts.claim(self._keys, key, chosen.id, current, self._lifetimes.pick)
-            pick = await self._store.run(*call)
+            try:
+                pick = await self._store.run(*call)
+            except (StoreError, CancelledError):
+                # It may have been done all the same.
+                self._knowledge.assign(key, chosen, tried=True)
+                raise
             if pick == self._keys.server(chosen.id):
                 self._knowledge.assign(key, chosen, tried=True)
                 self._fresh.store(key, None, self._clock.seconds())
                 return chosen
-            await self._learn(key, pick)
+            if pick is None:
+                # Redis does not know the origin, or not any more.
+                await self._load()
+                await self._write_back(chosen)
+            else:
+                await self._learn(key, pick)
         raise NoOrigin("the stream's origin changes all the time")
+
+    def _is_guess(self, key: str) -> bool:
+        """Whether the stream's origin is not to be told to Redis yet."""
+        now = self._clock.seconds()
+        self._guessed.expire(now)
+        return key in self._guessed and now < self._guessing_until
 
     def _is_fresh(self, key: str) -> bool:
         self._fresh.expire(self._clock.seconds())
-        return key in self._fresh
+        return key in self._fresh and self._knowledge.origin_of(key) is not None
 
     async def _look_up(self, key: str) -> str | None:
         """The id of the stream's origin as Redis knows it.
@@ -206,10 +244,7 @@ class RedisLoadBalancer:
         origin_id = self._keys.origin_id(pick) if isinstance(pick, str) else None
         if origin_id is None:
             return None
-        origin = self._knowledge.origin(origin_id)
-        if origin is None:
-            await self._load()
-            origin = self._knowledge.origin(origin_id)
+        origin = self._knowledge.origin(origin_id) or await self._ask_for(origin_id)
         if origin is None:
             self._knowledge.unassign(key)
         else:
@@ -217,10 +252,22 @@ class RedisLoadBalancer:
             self._fresh.store(key, None, self._clock.seconds())
         return origin_id
 
+    async def _ask_for(self, origin_id: str) -> Origin | None:
+        """An origin that another proxy knows, listed or not."""
+        text = await self._store.command("GET", self._keys.server(origin_id))
+        try:
+            origin = decode_origin(text) if isinstance(text, str) else None
+        except PeerError:
+            return None
+        if origin is not None:
+            with suppress(LimitExceeded):
+                self._knowledge.register(origin)
+        return origin
+
     def pinned(self, key: str, server: str, surface: Surface) -> Deferred[Origin | None]:
         now = self._clock.seconds()
         self._renewed.expire(now)
-        if self._store.up and key not in self._renewed:
+        if self.has_joined and key not in self._renewed and len(key) <= MAX_KEY_LENGTH:
             self._renewed.store(key, None, now)
             in_background(_log, "renew the pick of a pinned client", self.refresh([key]))
         return succeed(self._knowledge.pinned(key, server, surface))
@@ -229,13 +276,14 @@ class RedisLoadBalancer:
         return Deferred.fromCoroutine(self._picked(keys))
 
     async def _picked(self, keys: Sequence[str]) -> str | None:
-        if self._store.up and not all(map(self._is_fresh, keys)):
+        keys = [key for key in keys if len(key) <= MAX_KEY_LENGTH]
+        if self.has_joined and not all(map(self._is_fresh, keys)):
             try:
                 picks = await self._store.command("MGET", *map(self._keys.pick, keys))
                 for key, pick in zip(keys, picks if isinstance(picks, list) else [], strict=False):
                     await self._learn(key, pick)
             except StoreError as error:
-                _log.debug("{key} looked for without Redis: {error}", key=keys[0], error=error)
+                self._failed(f"{keys[0]} looked for without Redis", error)
         return next((key for key in keys if self._knowledge.origin_of(key) is not None), None)
 
     def refresh(self, keys: Collection[str]) -> Deferred[None]:
@@ -251,7 +299,7 @@ class RedisLoadBalancer:
         try:
             text = await self._store.run(*scripts.save_hls(self._keys, session, self._lifetimes.hls))
         except StoreError as error:
-            _log.debug("HLS session of {key} kept here: {error}", key=session.key, error=error)
+            self._failed(f"HLS session of {session.key} kept here", error)
             return self._knowledge.save_hls(session)
         if not isinstance(text, str):
             raise ValueError(f"spbhid {session.spbhid!r} is that of another stream")
@@ -268,7 +316,7 @@ class RedisLoadBalancer:
             if isinstance(text, str):
                 self._knowledge.learn_hls(decode_hls(text))
         except (StoreError, PeerError) as error:
-            _log.debug("HLS session {spbhid} looked for here: {error}", spbhid=spbhid, error=error)
+            self._failed(f"HLS session {spbhid} looked for here", error)
         return self._knowledge.load_hls(spbhid)
 
     def save_webrtc(self, session: WebRtcSession) -> Deferred[None]:
@@ -283,9 +331,9 @@ class RedisLoadBalancer:
             text = await self._store.run(*scripts.load_webrtc(self._keys, ufrag, self._lifetimes.webrtc))
             session = decode_webrtc(text) if isinstance(text, str) else None
         except (StoreError, PeerError) as error:
-            _log.debug("WebRTC session looked for here: {error}", error=error)
+            self._failed("WebRTC session looked for here", error)
             return self._knowledge.load_webrtc(ufrag)
-        if session is None and self._is_restoring:
+        if session is None and not self.has_joined:
             return self._knowledge.load_webrtc(ufrag)
         if session is None:
             self._knowledge.drop_webrtc(ufrag)
@@ -301,7 +349,7 @@ class RedisLoadBalancer:
         try:
             await self._store.command("DEL", self._keys.webrtc(ufrag), self._keys.ufrag(ufrag))
         except StoreError as error:
-            _log.debug("WebRTC session dropped here only: {error}", error=error)
+            self._failed("WebRTC session dropped here only", error)
 
     async def _run_all(self, calls: Iterable[scripts.Call]) -> None:
         """Run scripts without a result; what Redis does not take, this proxy writes back later."""
@@ -309,15 +357,35 @@ class RedisLoadBalancer:
             for call in calls:
                 await self._store.run(*call)
         except StoreError as error:
-            _log.debug("kept here: {error}", error=error)
+            self._failed("kept here", error)
+
+    def _failed(self, what: str, error: Exception) -> None:
+        """Redis was of no use. One that refuses is not asked any more until it has been told all again."""
+        _log.debug("{what}: {error}", what=what, error=error)
+        if isinstance(error, CommandRefused):
+            self._has_joined = False
+            if not self._told_refusal:
+                self._told_refusal = True
+                _log.warn("Redis refuses, so this proxy goes on alone: {error}", error=error)
 
     # What other proxies know
 
     def look_around(self) -> Deferred[None]:
         """Learn which origins are registered anywhere; to be called every :data:`FRESH_FOR` seconds."""
-        if not self._store.up:
-            return succeed(None)
-        return Deferred.fromCoroutine(self._load()).addErrback(_lost)
+        return Deferred.fromCoroutine(self._look_around())
+
+    async def _look_around(self) -> None:
+        if not self.has_joined:
+            return
+        try:
+            await self._load()
+            if self._clock.seconds() >= self._guessing_until and len(self._guessed):
+                guessed = self._guessed.keys()
+                self._guessed.clear()
+                picks = self._knowledge.picks()
+                await self._restore_picks({key: picks[key].id for key in guessed if key in picks})
+        except StoreError as error:
+            self._failed("not looked around", error)
 
     async def _load(self) -> None:
         """Ask for all origins; all who ask meanwhile wait for the same answer.
@@ -358,39 +426,74 @@ class RedisLoadBalancer:
                 self._knowledge.gone(origin)
         self._knowledge.share({origin.server: streams for origin, _, streams in registered})
         self._was_emptied = not registered and bool(self._knowledge.origins())
-        self._is_ready = True
 
     # When Redis comes
 
+    def came(self) -> None:
+        """Redis is there; it is not asked before :meth:`restore` has told it all."""
+        self._has_joined = False
+
     async def restore(self) -> None:
-        """Redis is there: write back what this proxy knows, and learn what it has."""
-        for table in (self._fresh, self._renewed, self._deadlines):
-            table.clear()
-        self._is_restoring = True
+        """Write back what this proxy knows, and learn what Redis has.
+
+        :raises StoreError: Redis is of no use.
+        """
+        self._has_joined = False
+        self._fresh.clear()
+        self._renewed.clear()
+        self._guessing_until = self._clock.seconds() + (GUESSING_FOR if self._is_ready or len(self._guessed) else 0.0)
         try:
             await self._restore()
         except StoreError as error:
-            _log.debug("not all written back: {error}", error=error)
+            self._failed("not all written back", error)
+            raise
+        self._has_joined = self._is_ready = True
+        self._told_refusal = False
+        joining, self._joining = self._joining, []
+        for one in joining:
+            one.callback(None)
+
+    async def _first_join(self) -> None:
+        """Wait until this proxy knows what others do, if that is soon."""
+        joined: Deferred[None] = Deferred()
+        self._joining.append(joined)
+        try:
+            await joined.addTimeout(self._patience, self._clock)
+        except DeferredTimeout:
+            return
         finally:
-            self._is_restoring = False
+            if joined in self._joining:
+                self._joining.remove(joined)
 
     async def _restore(self) -> None:
         keys, knowledge, lifetimes = self._keys, self._knowledge, self._lifetimes
-        now = datetime.now(UTC)
-        for origin, left in knowledge.heartbeats():
-            heard = now - timedelta(seconds=max(0.0, lifetimes.origin - left))
-            await self._store.run(*scripts.register(keys, origin, heard, left, MAX_ORIGINS, restore=True))
+        for origin in knowledge.origins():
+            await self._write_back(origin)
         await self._load()
-        picks = {key: origin.id for key, origin in knowledge.picks().items()}
-        asked = iter(picks)
-        for call in scripts.restore_picks(keys, picks, lifetimes.pick):
-            in_force = await self._store.run(*call)
-            for pick in in_force if isinstance(in_force, list) else []:
-                await self._learn(next(asked), pick)
+        self._guessed.expire(self._clock.seconds())
+        picks = knowledge.picks().items()
+        await self._restore_picks({key: origin.id for key, origin in picks if key not in self._guessed})
         for hls in knowledge.hls_sessions():
             await self._store.run(*scripts.save_hls(keys, hls, lifetimes.hls))
         for webrtc in knowledge.webrtc_sessions():
-            await self._store.run(*scripts.save_webrtc(keys, webrtc, lifetimes.webrtc, restore=True))
+            if knowledge.load_webrtc(webrtc.ufrag) is not None:  # It may have ended meanwhile.
+                await self._store.run(*scripts.save_webrtc(keys, webrtc, lifetimes.webrtc, restore=True))
+
+    async def _write_back(self, origin: Origin) -> None:
+        """Tell Redis of an origin, with what is left of its life, unless it knows of a later heartbeat."""
+        now = self._clock.seconds()
+        deadline = self._deadlines.get(origin.id)
+        left = self._knowledge.left(origin) if deadline is None else deadline - now
+        if left > 0:
+            heard = datetime.now(UTC) - timedelta(seconds=max(0.0, self._lifetimes.origin - left))
+            await self._store.run(*scripts.register(self._keys, origin, heard, left, MAX_ORIGINS, restore=True))
+
+    async def _restore_picks(self, picks: dict[str, str]) -> None:
+        asked = iter(picks)
+        for call in scripts.restore_picks(self._keys, picks, self._lifetimes.pick):
+            in_force = await self._store.run(*call)
+            for pick in in_force if isinstance(in_force, list) else []:
+                await self._learn(next(asked), pick)
 
     async def agree_on_secret(self, own: str) -> str:
         """What all proxies use that were not told a secret: the first one's.
@@ -401,8 +504,3 @@ class RedisLoadBalancer:
         await self._store.command("SETNX", self._keys.secret, own)
         agreed = await self._store.command("GET", self._keys.secret)
         return agreed if isinstance(agreed, str) and agreed else own
-
-
-def _lost(failure: Failure) -> None:
-    """Redis is lost, as the store tells."""
-    failure.trap(StoreError)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -41,7 +41,7 @@ class Place:
     host: str = "127.0.0.1"
     port: int = 6379
     username: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
     db: int = 0
     socket: str = ""
     tls: bool = False

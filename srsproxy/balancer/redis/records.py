@@ -9,10 +9,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from srsproxy.balancer.model import HlsSession, Origin, Surface, WebRtcSession, parse_heartbeat
 from srsproxy.errors import PeerError
+
+_MAX_DECODED: Final = 2_000
+"""Records of origins that are kept as they were read, because all proxies look at all of them each second: twice as
+many as there can be."""
 
 MAX_RECORD_LENGTH: Final = 65_536
 """Characters of a record; ours have a few hundred, and those with the longest fields a few thousand."""
@@ -98,6 +103,7 @@ def encode_origin(origin: Origin, update_at: datetime) -> str:
     return _encode({name: value for name, value in fields.items() if value})
 
 
+@lru_cache(maxsize=_MAX_DECODED)
 def decode_origin(text: str) -> Origin:
     """The origin in a record. How old it is tells the lifetime of its key, whatever the clock of the writer said.
 

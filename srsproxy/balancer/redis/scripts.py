@@ -107,10 +107,12 @@ local function renew(pick)
     if redis.call('PTTL', pick) ~= -1 then redis.call('PEXPIRE', pick, lifetime) end
 end
 
--- Sets a pick, unless it counts and is not the expected one; either way it is renewed. Returns the pick in force.
+-- Sets a pick, unless it counts and is not the expected one; either way it is renewed. Returns the pick in force; false
+-- if nothing is, because the chosen origin is not there.
 local function claim(pick, chosen, expected)
     local current = get(pick)
     if current ~= expected and lives(current) then chosen = current end
+    if not lives(chosen) then return false end
     if current ~= chosen and is_record(current) then redis.pcall('ZREM', streams_of(current), pick) end
     if current == chosen then renew(pick) else redis.call('SET', pick, chosen, 'PX', lifetime) end
     count(pick, chosen)
@@ -232,7 +234,7 @@ RESTORE_PICKS: Final = Script(
     _PICKS
     + """
 local in_force = {}
-for index, pick in ipairs(KEYS) do in_force[index] = claim(pick, ARGV[3 + index], '') end
+for index, pick in ipairs(KEYS) do in_force[index] = claim(pick, ARGV[3 + index], '') or '' end
 return in_force
 """,
 )
@@ -378,9 +380,9 @@ def look_up(keys: Keys, key: str, lifetime: float) -> Call:
 
 def claim(keys: Keys, key: str, chosen: str, expected: str | None, lifetime: float) -> Call:
     """Set the pick of a stream to an origin, if it has none that counts or has the expected one. The result is the pick
-    in force; it is renewed, whichever it is, unless it has no end.
+    in force; it is renewed, whichever it is, unless it has no end. It is nil if the chosen origin has no record.
 
-    :param chosen: the id of the origin. Whether it is registered is not looked at.
+    :param chosen: the id of the origin.
     :param expected: the id of the origin that the stream is to be moved away from.
     """
     moved_from = "" if expected is None else keys.server(expected)
@@ -396,7 +398,7 @@ def refresh(keys: Keys, streams: Iterable[str], lifetime: float) -> Iterator[Cal
 
 def restore_picks(keys: Keys, picks: Mapping[str, str], lifetime: float) -> Iterator[Call]:
     """Set picks, ids of origins by streams, where there are none that count. The result of each call is a list of the
-    picks in force, in order."""
+    picks in force, in order; empty where there is none, because the origin has no record."""
     for batch in _batches(picks):
         args = [*_names(keys), _ms(lifetime), *(keys.server(picks[key]) for key in batch)]
         yield Call(RESTORE_PICKS, [keys.pick(key) for key in batch], args)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
+import re
 from collections.abc import Callable
-from contextlib import suppress
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from twisted.application.internet import TimerService
 from twisted.application.service import Service
@@ -16,10 +15,14 @@ from twisted.logger import Logger
 from srsproxy.balancer.knowledge import Knowledge
 from srsproxy.balancer.policy import Policy
 from srsproxy.balancer.redis.balancer import FRESH_FOR, Lifetimes, RedisLoadBalancer
-from srsproxy.balancer.redis.model import Place, StoreError
+from srsproxy.balancer.redis.model import CommandRefused, Place, StoreError
 from srsproxy.balancer.redis.records import Keys
 from srsproxy.balancer.redis.store import Store
 from srsproxy.errors import ConfigError, describe, in_background
+
+_NEVER: Final = re.compile(r"(?:.*@user_script:[0-9]+: -)?(?:NOPERM|MOVED|CROSSSLOT|CLUSTERDOWN) |ERR .*permission")
+"""What Redis says to a user that may not do what a proxy needs, and what a cluster of Redis says, whose keys are in
+many places."""
 
 _log = Logger()
 
@@ -40,6 +43,7 @@ class RedisService(Service):
         policy: Policy,
         timeout: float,
         random: Random,
+        secret: str,
         agreed: Callable[[bytes], None] | None,
         fatal: Callable[[ConfigError], None],
     ) -> None:
@@ -47,7 +51,8 @@ class RedisService(Service):
         :param prefix: of all keys.
         :param timeout: seconds that Redis has for each answer.
         :param random: spreads attempts to connect.
-        :param agreed: told the secret that all proxies share, if they are to agree on one.
+        :param secret: of this proxy, which it offers to the others.
+        :param agreed: told the one that all share, if they are to agree on one.
         :param fatal: called if Redis refuses us before it has ever been of use.
         :raises ConfigError: the place cannot be.
         """
@@ -56,7 +61,8 @@ class RedisService(Service):
         self._looking = TimerService(FRESH_FOR, lambda: Deferred.fromCoroutine(self._look()))
         self._looking.clock = reactor
         self._agreed = agreed
-        self._secret = ""
+        self._secret = secret
+        self._is_joining = False
         self._fatal = fatal
 
     def startService(self) -> None:
@@ -75,21 +81,32 @@ class RedisService(Service):
 
     async def _look(self) -> None:
         await self.balancer.look_around()
-        if self.balancer.was_emptied:
-            with suppress(StoreError):
-                await self._join()
+        if self._store.up and (self.balancer.was_emptied or not self.balancer.has_joined):
+            await self._join()
 
     def _came(self) -> None:
+        self.balancer.came()
         in_background(_log, "write back what is known", Deferred.fromCoroutine(self._join()))
 
     async def _join(self) -> None:
-        if self._agreed is not None:
-            # A Redis that comes back empty is told the secret that is in use.
-            agreed = await self.balancer.agree_on_secret(self._secret or secrets.token_hex())
-            if agreed != self._secret:
-                self._secret = agreed
-                self._agreed(agreed.encode())
-        await self.balancer.restore()
+        """Tell Redis all that this proxy knows, unless that is being done."""
+        if self._is_joining:
+            return
+        self._is_joining = True
+        try:
+            if self._agreed is not None:
+                secret = await self.balancer.agree_on_secret(self._secret)
+                if secret != self._secret:
+                    self._secret = secret
+                    self._agreed(secret.encode())
+            await self.balancer.restore()
+        except CommandRefused as error:
+            if not self.balancer.is_ready and _NEVER.match(str(error)):
+                self._fatal(ConfigError(f"PROXY_REDIS_*: refused by Redis: {error}"))
+        except StoreError as error:
+            _log.debug("not told all: {error}", error=error)
+        finally:
+            self._is_joining = False
 
     def _refused(self, error: ConfigError) -> None:
         if self.balancer.is_ready:

@@ -250,7 +250,8 @@ class Store:
         except CommandRefused as error:
             if forever.match(str(error)):
                 raise ConfigError(f"{setting}: refused by {self._place}: {error}") from None
-            raise
+            # Of a command that it does not know, Redis repeats the arguments: the password.
+            raise CommandRefused(str(error).partition(", with args")[0]) from None
 
     async def _find_master(self) -> IStreamClientEndpoint:
         """Ask one Sentinel after the other.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from random import Random
 from typing import Any, Final
 
@@ -12,8 +12,8 @@ from twisted.internet.task import Clock
 
 from srsproxy.balancer.model import Origin, Surface
 from srsproxy.balancer.policy import POLICIES
-from srsproxy.balancer.redis.balancer import FRESH_FOR, Lifetimes, RedisLoadBalancer
-from srsproxy.balancer.redis.model import Place, Reply
+from srsproxy.balancer.redis.balancer import FRESH_FOR, GUESSING_FOR, Lifetimes, RedisLoadBalancer
+from srsproxy.balancer.redis.model import Place, Reply, StoreError
 from srsproxy.balancer.redis.records import Keys
 from srsproxy.balancer.redis.store import Store
 from srsproxy.errors import ConfigError
@@ -70,15 +70,22 @@ class SharingProxy:
         )
 
     def _came(self) -> None:
+        self.balancer.came()
         self._restoring.append(Deferred.fromCoroutine(self._restore()))
         self.when_up()
 
     async def _restore(self) -> None:
-        await self.balancer.restore()
-        self._times_restored += 1
+        with suppress(StoreError):  # It is lost again, which the store tells.
+            await self.balancer.restore()
+            self._times_restored += 1
 
     def _refused(self, error: ConfigError) -> None:
         raise error
+
+    async def tells_guesses(self) -> None:
+        """Let the time pass in which origins that were chosen without Redis are not told to it."""
+        self.clock.advance(GUESSING_FOR + FRESH_FOR)
+        await self.balancer.look_around()
 
     async def comes(self, times: int = 1) -> None:
         """Wait until Redis has come so often, and all is written back."""

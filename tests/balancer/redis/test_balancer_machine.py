@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -77,8 +78,9 @@ class Proxy:
         return {key: origin.id for key, origin in self.knowledge.picks().items()}
 
     def restore(self) -> None:
-        """Redis is back."""
+        """Redis is back, and what was chosen without it is told to it."""
         result_of(Deferred.fromCoroutine(self.balancer.restore()))
+        result_of(self.balancer.look_around())
 
 
 class SharingMachine(RuleBasedStateMachine):
@@ -96,6 +98,8 @@ class SharingMachine(RuleBasedStateMachine):
         self.hls: dict[str, HlsSession] = {}
         self.webrtc: dict[str, WebRtcSession] = {}
         self.up = True
+        for proxy in self.proxies:
+            proxy.restore()
         for server in "abc":
             self._register(0, make_origin(server, "s0", "1", **LISTENERS[server]))
 
@@ -278,6 +282,7 @@ class SharingMachine(RuleBasedStateMachine):
             assert [result_of(proxy.balancer.pick(key, Surface.RTMP)).id for proxy in self.proxies] == [origin_id] * 2
 
 
+@patch("srsproxy.balancer.redis.balancer.GUESSING_FOR", 0.0)
 def test_two_balancers_that_share_a_redis_are_one(redis: Client) -> None:
     machine: Any = lambda: SharingMachine(redis)  # noqa: E731  # it is declared to be a class
     run_state_machine_as_test(machine, settings=settings(max_examples=EXAMPLES, stateful_step_count=40))

@@ -115,6 +115,8 @@ class TestWithoutRedis:
                 async with server:
                     await proxy.comes()
                     assert proxy.balancer.is_ready
+                    assert await server.command("GET", KEYS.pick(STREAM)) is None
+                    await proxy.tells_guesses()
                     assert await server.command("GET", KEYS.pick(STREAM)) == KEYS.server(A.id)
             finally:
                 await proxy.close()
@@ -150,8 +152,26 @@ class TestWithoutRedis:
             await outage.end()
             for proxy in outage.proxies:
                 assert [await proxy.pick(key) for key in keys] == answers[0]
+            for proxy in outage.proxies:
+                await proxy.tells_guesses()
+                assert [await proxy.pick(key) for key in keys] == answers[0]
             stored = await outage.server.command("MGET", *map(KEYS.pick, keys))
             assert stored == [KEYS.server(origin.id) for origin in answers[0]]
+
+    @in_reactor
+    async def test_what_redis_had_goes_before_what_was_chosen_without_it(self, tmp_path: Path) -> None:
+        keys = [f"live/{number}" for number in range(60)]
+        async with outages(tmp_path, 2, *ORIGINS, policy="random") as outage:
+            publisher, viewer = outage.proxies
+            published = [await publisher.pick(key) for key in keys]
+            await outage.begin()
+            assert [result_of(viewer.pick(key)) for key in keys] != published
+            await outage.end()
+            assert [await publisher.pick(key) for key in keys] == published
+            await viewer.tells_guesses()
+            await publisher.tells_guesses()
+            for proxy in outage.proxies:
+                assert [await proxy.pick(key) for key in keys] == published
 
     @in_reactor
     async def test_an_origin_that_cannot_be_reached_is_left(self, tmp_path: Path) -> None:
@@ -328,6 +348,7 @@ class TestRedisComesBackEmpty:
             await outage.end()
             counted = [await outage.server.command("ZCARD", KEYS.streams(origin.id)) for origin in (A, B)]
             assert counted == [5, 5]
+            await other.tells_guesses()
             await other.register(C)
             await outage.a_second_passes()
             assert {await other.pick(f"new/{number}") for number in range(5)} == {C}
@@ -394,6 +415,7 @@ class TestSlowRedis:
             await ticked
             assert max(later - earlier for earlier, later in pairwise(ticks)) < TIMEOUT
             assert await one.pick() == known
+            await one.tells_guesses()
             assert await outage.server.command("GET", KEYS.pick("more/1")) is not None
 
     @in_reactor
