@@ -169,6 +169,8 @@ class SharingMachine(RuleBasedStateMachine):
             picked = result_of(proxy.balancer.pick(key, surface, exclude))
         except NoOrigin:
             assert not possible or (current not in possible and current not in exclude) or self.picks[key] != current
+            if self.up and not said and key in self.picks:
+                proxy.answers[key] = (self.picks[key], proxy.clock.seconds())  # It has asked.
             return
         assert picked.id in possible
         assert picked == living[picked.id]
