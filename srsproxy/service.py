@@ -126,13 +126,16 @@ def build(settings: Settings, reactor: Any = None, fatal: Callable[[ConfigError]
     if settings.profile is not None:
         proxy.listen("profiling", settings.profile, _limited(build_profile_site(reactor)))
     if settings.default_backend_enabled:
-        proxy.keep(DefaultBackend(reactor, balancer, _default_origin(settings)))
-    proxy.keep(_refresh_picks(settings, balancer, stats, reactor))
+        proxy.lasting.append(DefaultBackend(reactor, balancer, _default_origin(settings)))
+    proxy.lasting.append(_refresh_picks(settings, balancer, stats, reactor))
     return proxy
 
 
 class Proxy(MultiService):
-    """The running proxy: its listeners, and an orderly end for the sessions of its media servers."""
+    """The running proxy: its listeners, and an orderly end for the sessions of its media servers.
+
+    :ivar lasting: services that run until the last session has ended.
+    """
 
     def __init__(
         self,
@@ -145,7 +148,7 @@ class Proxy(MultiService):
     ) -> None:
         MultiService.__init__(self)
         self._shared = shared
-        self._lasting: list[Service] = [shared] if shared is not None else []
+        self.lasting: list[Service] = [shared] if shared is not None else []
         self.stats = stats
         self._reactor = reactor
         self._grace = settings.grace_quit_timeout
@@ -158,10 +161,6 @@ class Proxy(MultiService):
         port.setName(surface)
         port.setServiceParent(self)
 
-    def keep(self, service: Service) -> None:
-        """Add a service that runs until the last session has ended."""
-        self._lasting.append(service)
-
     def hindrance(self) -> str | None:
         """Why no clients should be sent to this proxy, if there is a reason."""
         if not self.running:
@@ -171,7 +170,7 @@ class Proxy(MultiService):
         return None
 
     def startService(self) -> None:
-        for service in self._lasting:
+        for service in self.lasting:
             service.startService()
         MultiService.startService(self)
 
@@ -193,7 +192,7 @@ class Proxy(MultiService):
         if grace.active():
             grace.cancel()
         self._relay.close()
-        for service in reversed(self._lasting):
+        for service in reversed(self.lasting):
             await maybeDeferred(service.stopService)
 
     def _abort(self) -> None:

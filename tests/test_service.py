@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from twisted.application.service import Service
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
@@ -94,8 +95,21 @@ def test_an_idle_proxy_stops_at_once() -> None:
 
 @pytest.mark.parametrize("enabled", [False, True])
 def test_the_default_backend_is_part_of_the_service_if_it_is_enabled(enabled: bool) -> None:
-    services = list(build(replace(Settings(), default_backend_enabled=enabled), reactor))
-    assert any(isinstance(service, DefaultBackend) for service in services) is enabled
+    proxy = build(replace(Settings(), default_backend_enabled=enabled), reactor)
+    assert any(isinstance(service, DefaultBackend) for service in proxy.lasting) is enabled
+
+
+def test_what_running_sessions_need_goes_on_until_the_last_has_ended() -> None:
+    server = Server()
+    _, _, proxy = running(server)
+    needed = Service()
+    needed.startService()
+    proxy.lasting.append(needed)
+    stopped = proxy.stopService()
+    assert needed.running
+    server.drained.callback(None)
+    assert stopped.called
+    assert not needed.running
 
 
 def test_a_proxy_that_shares_is_not_ready_before_redis_has_been_there() -> None:
