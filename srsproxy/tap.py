@@ -66,7 +66,7 @@ class Options(UsageOptions):
 
     def opt_version(self) -> None:
         """Show the version and exit."""
-        print(f"srsproxy {__version__}")  # noqa: T201
+        print(f"srsproxy {__version__}")  # noqa: T201 - that is what --version is for
         sys.exit()
 
     def getUsage(self, width: int | None = None) -> str:

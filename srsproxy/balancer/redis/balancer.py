@@ -380,10 +380,12 @@ class RedisLoadBalancer:
         try:
             await self._load()
             if self._clock.seconds() >= self._guessing_until and len(self._guessed):
-                guessed = self._guessed.keys()
-                self._guessed.clear()
                 picks = self._knowledge.picks()
+                guessed = self._guessed.keys()
                 await self._restore_picks({key: picks[key].id for key in guessed if key in picks})
+                # Not before: what could not be told is still a guess.
+                for key in guessed:
+                    self._guessed.remove(key)
         except StoreError as error:
             self._failed("not looked around", error)
 
@@ -501,6 +503,10 @@ class RedisLoadBalancer:
         :param own: of this proxy; printable.
         :raises StoreError: Redis is lost.
         """
-        await self._store.command("SETNX", self._keys.secret, own)
-        agreed = await self._store.command("GET", self._keys.secret)
+        try:
+            await self._store.command("SETNX", self._keys.secret, own)
+            agreed = await self._store.command("GET", self._keys.secret)
+        except StoreError as error:
+            self._failed("no secret agreed on", error)
+            raise
         return agreed if isinstance(agreed, str) and agreed else own

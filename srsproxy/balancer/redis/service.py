@@ -103,8 +103,8 @@ class RedisService(Service):
         except CommandRefused as error:
             if not self.balancer.is_ready and _NEVER.match(str(error)):
                 self._fatal(ConfigError(f"PROXY_REDIS_*: refused by Redis: {error}"))
-        except StoreError as error:
-            _log.debug("not told all: {error}", error=error)
+        except StoreError:
+            return  # As the balancer has told; it is tried again.
         finally:
             self._is_joining = False
 

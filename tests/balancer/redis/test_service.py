@@ -186,6 +186,21 @@ class TestReadiness:
 
 
 class TestRefusals:
+    @in_reactor
+    async def test_a_redis_that_takes_no_secret_is_told_of_once_and_joined_when_it_does(self, tmp_path: Path) -> None:
+        async with RedisServer(reactor, tmp_path) as server:
+            await server.command("LPUSH", KEYS.secret, "of another type")
+            service = Running(server.place)
+            with logging() as logged:
+                async with running(service):
+                    await until(reactor, lambda: logged.at(LogLevel.warn), "a warning")
+                    assert not service.balancer.is_ready
+                    assert not service.errors
+                    await server.command("DEL", KEYS.secret)
+                    await service.is_ready()
+            (line,) = logged.at(LogLevel.warn)
+            assert line.startswith("Redis refuses, so this proxy goes on alone: WRONGTYPE")
+
     @pytest.mark.parametrize(
         ("wrong", "setting"),
         [
