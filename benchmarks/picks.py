@@ -22,8 +22,8 @@ from benchmarks.processes import BenchError, Child, find_tool, free_addresses, p
 from benchmarks.run import positive_number
 from srsproxy.balancer.model import Origin, Surface
 from srsproxy.balancer.policy import least_streams
-from srsproxy.balancer.redis.balancer import FRESH_FOR, Lifetimes, RedisLoadBalancer
-from srsproxy.balancer.redis.model import Place
+from srsproxy.balancer.redis.balancer import FRESH_FOR, RedisLoadBalancer
+from srsproxy.balancer.redis.model import Lifetimes, Place
 from srsproxy.balancer.redis.service import RedisService
 from srsproxy.config import Settings
 from srsproxy.errors import ConfigError

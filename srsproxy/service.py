@@ -38,8 +38,7 @@ from srsproxy.balancer.memory import MemoryLoadBalancer
 from srsproxy.balancer.model import Origin
 from srsproxy.balancer.pins import Pins
 from srsproxy.balancer.policy import POLICIES
-from srsproxy.balancer.redis.balancer import Lifetimes
-from srsproxy.balancer.redis.model import Place
+from srsproxy.balancer.redis.model import Lifetimes, Place
 from srsproxy.balancer.redis.service import RedisService
 from srsproxy.config import LoadBalancerType, Settings
 from srsproxy.errors import ConfigError, describe, log_failure

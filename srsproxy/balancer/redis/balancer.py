@@ -13,7 +13,7 @@ Theory of operation. Each proxy also keeps what it learns (:class:`~srsproxy.bal
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
@@ -29,8 +29,9 @@ from srsproxy.balancer.knowledge import MAX_ORIGINS, MAX_PICKS, Knowledge
 from srsproxy.balancer.model import MAX_KEY_LENGTH, HlsSession, Origin, Surface, WebRtcSession, check_length
 from srsproxy.balancer.policy import Policy, rendezvous
 from srsproxy.balancer.redis import scripts
-from srsproxy.balancer.redis.model import CommandRefused, Reply, StoreError
-from srsproxy.balancer.redis.records import Keys, decode_hls, decode_origin, decode_webrtc
+from srsproxy.balancer.redis.model import CommandRefused, Lifetimes, Reply, StoreError
+from srsproxy.balancer.redis.records import Keys, decode_origin
+from srsproxy.balancer.redis.sessions import SharedSessions
 from srsproxy.balancer.redis.store import Store
 from srsproxy.errors import LimitExceeded, NoOrigin, PeerError, in_background
 from srsproxy.interfaces import ILoadBalancer
@@ -57,18 +58,6 @@ _MAX_ATTEMPTS: Final = 5
 """How often a stream is looked up again because another proxy was faster."""
 
 _log = Logger()
-
-
-class Lifetimes:
-    """How long what is in Redis lives there, in seconds."""
-
-    __slots__ = ("hls", "origin", "pick", "webrtc")
-
-    def __init__(self, *, origin: float, pick: float, hls: float, webrtc: float) -> None:
-        self.origin = origin
-        self.pick = pick
-        self.hls = hls
-        self.webrtc = webrtc
 
 
 @implementer(ILoadBalancer)
@@ -106,6 +95,7 @@ class RedisLoadBalancer:
         # Streams whose origin was chosen without Redis, and until when these are not told to it.
         self._guessed = ExpiringTable[str, None](lifetimes.pick, MAX_PICKS, lambda _: None)
         self._guessing_until = 0.0
+        self._sessions = SharedSessions(knowledge, store, keys, lifetimes, self._failed, lambda: self.has_joined)
         self._loading: list[Deferred[None]] = []
         self._joining: list[Deferred[None]] = []
         self._is_ready = False
@@ -288,76 +278,31 @@ class RedisLoadBalancer:
 
     def refresh(self, keys: Collection[str]) -> Deferred[None]:
         self._knowledge.refresh(keys)
-        return Deferred.fromCoroutine(self._run_all(scripts.refresh(self._keys, keys, self._lifetimes.pick)))
+        return Deferred.fromCoroutine(self._refresh(keys))
+
+    async def _refresh(self, keys: Collection[str]) -> None:
+        try:
+            for call in scripts.refresh(self._keys, keys, self._lifetimes.pick):
+                await self._store.run(*call)
+        except StoreError as error:
+            self._failed("picks refreshed here only", error)
 
     # Sessions
 
     def save_hls(self, session: HlsSession) -> Deferred[HlsSession]:
-        return Deferred.fromCoroutine(self._save_hls(session))
-
-    async def _save_hls(self, session: HlsSession) -> HlsSession:
-        try:
-            text = await self._store.run(*scripts.save_hls(self._keys, session, self._lifetimes.hls))
-        except StoreError as error:
-            self._failed(f"HLS session of {session.key} kept here", error)
-            return self._knowledge.save_hls(session)
-        if not isinstance(text, str):
-            raise ValueError(f"spbhid {session.spbhid!r} is that of another stream")
-        kept = decode_hls(text)
-        self._knowledge.learn_hls(kept)
-        return kept
+        return Deferred.fromCoroutine(self._sessions.save_hls(session))
 
     def load_hls(self, spbhid: str) -> Deferred[HlsSession | None]:
-        return Deferred.fromCoroutine(self._load_hls(spbhid))
-
-    async def _load_hls(self, spbhid: str) -> HlsSession | None:
-        try:
-            text = await self._store.run(*scripts.load_hls(self._keys, spbhid, self._lifetimes.hls))
-            if isinstance(text, str):
-                self._knowledge.learn_hls(decode_hls(text))
-        except (StoreError, PeerError) as error:
-            self._failed(f"HLS session {spbhid} looked for here", error)
-        return self._knowledge.load_hls(spbhid)
+        return Deferred.fromCoroutine(self._sessions.load_hls(spbhid))
 
     def save_webrtc(self, session: WebRtcSession) -> Deferred[None]:
-        self._knowledge.save_webrtc(session)
-        return Deferred.fromCoroutine(self._run_all([scripts.save_webrtc(self._keys, session, self._lifetimes.webrtc)]))
+        return Deferred.fromCoroutine(self._sessions.save_webrtc(session))
 
     def load_webrtc(self, ufrag: str) -> Deferred[WebRtcSession | None]:
-        return Deferred.fromCoroutine(self._load_webrtc(ufrag))
-
-    async def _load_webrtc(self, ufrag: str) -> WebRtcSession | None:
-        try:
-            text = await self._store.run(*scripts.load_webrtc(self._keys, ufrag, self._lifetimes.webrtc))
-            session = decode_webrtc(text) if isinstance(text, str) else None
-        except (StoreError, PeerError) as error:
-            self._failed("WebRTC session looked for here", error)
-            return self._knowledge.load_webrtc(ufrag)
-        if session is None and not self.has_joined:
-            return self._knowledge.load_webrtc(ufrag)
-        if session is None:
-            self._knowledge.drop_webrtc(ufrag)
-        else:
-            self._knowledge.save_webrtc(session)
-        return session
+        return Deferred.fromCoroutine(self._sessions.load_webrtc(ufrag))
 
     def drop_webrtc(self, ufrag: str) -> Deferred[None]:
-        self._knowledge.drop_webrtc(ufrag)
-        return Deferred.fromCoroutine(self._drop_webrtc(ufrag))
-
-    async def _drop_webrtc(self, ufrag: str) -> None:
-        try:
-            await self._store.command("DEL", self._keys.webrtc(ufrag), self._keys.ufrag(ufrag))
-        except StoreError as error:
-            self._failed("WebRTC session dropped here only", error)
-
-    async def _run_all(self, calls: Iterable[scripts.Call]) -> None:
-        """Run scripts without a result; what Redis does not take, this proxy writes back later."""
-        try:
-            for call in calls:
-                await self._store.run(*call)
-        except StoreError as error:
-            self._failed("kept here", error)
+        return Deferred.fromCoroutine(self._sessions.drop_webrtc(ufrag))
 
     def _failed(self, what: str, error: Exception) -> None:
         """Redis was of no use. One that refuses is not asked any more until it has been told all again."""
@@ -468,18 +413,13 @@ class RedisLoadBalancer:
                 self._joining.remove(joined)
 
     async def _restore(self) -> None:
-        keys, knowledge, lifetimes = self._keys, self._knowledge, self._lifetimes
-        for origin in knowledge.origins():
+        for origin in self._knowledge.origins():
             await self._write_back(origin)
         await self._load()
         self._guessed.expire(self._clock.seconds())
-        picks = knowledge.picks().items()
+        picks = self._knowledge.picks().items()
         await self._restore_picks({key: origin.id for key, origin in picks if key not in self._guessed})
-        for hls in knowledge.hls_sessions():
-            await self._store.run(*scripts.save_hls(keys, hls, lifetimes.hls))
-        for webrtc in knowledge.webrtc_sessions():
-            if knowledge.load_webrtc(webrtc.ufrag) is not None:  # It may have ended meanwhile.
-                await self._store.run(*scripts.save_webrtc(keys, webrtc, lifetimes.webrtc, restore=True))
+        await self._sessions.restore()
 
     async def _write_back(self, origin: Origin) -> None:
         """Tell Redis of an origin, with what is left of its life, unless it knows of a later heartbeat."""

@@ -59,3 +59,13 @@ class Place:
 def address(host: str, port: int) -> str:
     """As in a URL."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifetimes:
+    """How long what is in Redis lives there, in seconds."""
+
+    origin: float
+    pick: float
+    hls: float
+    webrtc: float

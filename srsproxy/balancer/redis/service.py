@@ -14,8 +14,8 @@ from twisted.logger import Logger
 
 from srsproxy.balancer.knowledge import Knowledge
 from srsproxy.balancer.policy import Policy
-from srsproxy.balancer.redis.balancer import FRESH_FOR, Lifetimes, RedisLoadBalancer
-from srsproxy.balancer.redis.model import CommandRefused, Place, StoreError
+from srsproxy.balancer.redis.balancer import FRESH_FOR, RedisLoadBalancer
+from srsproxy.balancer.redis.model import CommandRefused, Lifetimes, Place, StoreError
 from srsproxy.balancer.redis.records import Keys
 from srsproxy.balancer.redis.store import Store
 from srsproxy.errors import ConfigError, describe, in_background

@@ -12,8 +12,8 @@ from twisted.internet.task import Clock
 
 from srsproxy.balancer.model import Origin, Surface
 from srsproxy.balancer.policy import POLICIES
-from srsproxy.balancer.redis.balancer import FRESH_FOR, GUESSING_FOR, Lifetimes, RedisLoadBalancer
-from srsproxy.balancer.redis.model import Place, Reply, StoreError
+from srsproxy.balancer.redis.balancer import FRESH_FOR, GUESSING_FOR, RedisLoadBalancer
+from srsproxy.balancer.redis.model import Lifetimes, Place, Reply, StoreError
 from srsproxy.balancer.redis.records import Keys
 from srsproxy.balancer.redis.store import Store
 from srsproxy.errors import ConfigError
